@@ -1,0 +1,50 @@
+"""Sphinx configuration. The build needs no network and no server."""
+
+import logging
+import sys
+import tomllib
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# autodoc imports the models, and Django wants to be set up before.
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "triggers"],
+    USE_TZ=True,
+)
+django.setup()
+
+_metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+project = _metadata["name"]
+author = "triggers contributors"
+copyright = "2026, triggers contributors"
+version = release = _metadata["version"]
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+# A section may still be without pages. Sphinx names no type for this warning, so that
+# suppress_warnings cannot.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+    lambda record: getattr(record, "subtype", None) != "empty_glob"
+)
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+
+nitpicky = True
+# Without intersphinx, which needs a network, nothing outside the package can be linked to.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(builtins|collections|datetime|decimal|enum|logging|types|typing|uuid)(\..*)?"),
+    (r"py:.*", r"(celery|class_registry|django|filters|kombu|pytest|redis|unittest)(\..*)?"),
+]

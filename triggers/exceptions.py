@@ -1,0 +1,222 @@
+"""Every error that this package raises, in one tree.
+
+Each class also subclasses the built-in that a caller would expect to catch, carries its data as
+attributes, and reads as a sentence that says what to do. Nothing here imports anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
+_CONTEXT_ATTRIBUTE = "triggers_context"
+
+
+class TriggersError(Exception):
+    """Base class of all errors of this package."""
+
+
+class ConfigurationError(TriggersError, ValueError):
+    """A task configuration cannot be used; nothing of it was stored.
+
+    :ivar problems: pairs of (path of the bad value, what is wrong with it).
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{path}: {problem}" for path, problem in self.problems))
+
+
+class ConfigurationWarning(UserWarning):
+    """A configuration that can be used, but probably does not mean what its author thinks."""
+
+
+class SettingsError(TriggersError, ValueError):
+    """The ``TRIGGERS`` setting does not describe a usable set-up."""
+
+
+class InvalidTrigger(TriggersError, ValueError):
+    """This trigger name cannot be fired.
+
+    :ivar trigger: the name.
+    """
+
+    def __init__(self, trigger: object, reason: str) -> None:
+        self.trigger = trigger
+        super().__init__(f"Cannot fire {trigger!r}: {reason}")
+
+
+class InvalidUid(TriggersError, ValueError):
+    """A session uid must be a non-empty string of at most 255 characters.
+
+    :ivar uid: the value that was given.
+    """
+
+    def __init__(self, uid: object, reason: str) -> None:
+        self.uid = uid
+        super().__init__(f"{uid!r} is no session uid: {reason}")
+
+
+class InvalidPayload(TriggersError, TypeError):
+    """Kwargs or a result that cannot be stored as JSON.
+
+    :ivar path: where in the payload, such as ``responses.birthday``.
+    :ivar value_type: the name of the type found there.
+    """
+
+    def __init__(self, path: str, value_type: str, reason: str) -> None:
+        self.path = path
+        self.value_type = value_type
+        super().__init__(f"{path or 'payload'}: {reason}")
+
+
+class PayloadTooLarge(TriggersError, ValueError):
+    """A payload above the limit.
+
+    :ivar size: bytes of UTF-8 JSON.
+    :ivar limit: bytes allowed.
+    """
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"{what} takes {size:,} bytes as JSON; the limit is {limit:,}. Store the data "
+            "elsewhere and pass its key, or raise OPTIONS['payload_limit'] in TRIGGERS."
+        )
+
+
+class IdempotencyConflict(TriggersError, ValueError):
+    """An idempotency key was used again with different kwargs.
+
+    :ivar trigger: the trigger name.
+    :ivar key: the key.
+    :ivar seq: sequence number of the firing that has the key.
+    """
+
+    def __init__(self, trigger: str, key: str, seq: int) -> None:
+        self.trigger = trigger
+        self.key = key
+        self.seq = seq
+        super().__init__(
+            f"Idempotency key {key!r} of trigger {trigger!r} belongs to firing {seq}, which had "
+            "other kwargs. Use one key for one event only."
+        )
+
+
+class UnknownBackend(TriggersError, LookupError):
+    """A registry has no class of this name, or could not load it.
+
+    :ivar group: the entry point group, such as ``triggers.storages``.
+    :ivar name: the name asked for.
+    """
+
+    def __init__(self, group: str, name: object, reason: str) -> None:
+        self.group = group
+        self.name = name
+        super().__init__(reason)
+
+
+class UnknownTask(TriggersError, LookupError):
+    """No trigger task is registered under this name in this process.
+
+    :ivar name: the value of the ``run`` directive.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(reason)
+
+
+class InstanceNotFound(TriggersError, KeyError):
+    """The session has no task instance of this name.
+
+    :ivar instance: the name asked for.
+    """
+
+    def __init__(self, instance: object, hint: str = "") -> None:
+        self.instance = instance
+        super().__init__(instance)
+        self._hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.instance!r}" + (f" ({self._hint})" if self._hint else "")
+
+
+class InvalidTransition(TriggersError, ValueError):
+    """A task instance cannot go from its status to the one asked for.
+
+    :ivar instance: the instance name.
+    :ivar status: its present status.
+    :ivar wanted: the status asked for.
+    """
+
+    def __init__(self, instance: str, status: str, wanted: str, allowed: Sequence[str]) -> None:
+        self.instance = instance
+        self.status = status
+        self.wanted = wanted
+        can = f"it can become {', '.join(allowed)}" if allowed else "that status is final"
+        super().__init__(f"{instance} is {status} and cannot become {wanted}: {can}.")
+
+
+class StorageUnavailable(TriggersError, ConnectionError):
+    """The storage's server did not do its part; nothing of this operation was stored.
+
+    :ivar storage: the storage's name.
+    """
+
+    def __init__(self, storage: str, reason: str) -> None:
+        self.storage = storage
+        super().__init__(f"The {storage} storage is unavailable: {reason}")
+
+
+class StateVersionError(TriggersError, RuntimeError):
+    """The stored session was written by a newer version of this package; it was left untouched.
+
+    :ivar uid: the session.
+    :ivar found: the version of the stored state.
+    :ivar known: the newest version that this process knows.
+    """
+
+    def __init__(self, uid: str, found: int, known: int) -> None:
+        self.uid = uid
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"Session {uid!r} is stored as version {found}; this process knows up to {known}. "
+            "Upgrade the triggers package here."
+        )
+
+
+class MaxRetriesExceeded(TriggersError):
+    """A task asked for one more retry than ``max_retries`` allows.
+
+    The exception that led to the retry is the ``__cause__``.
+
+    :ivar instance: the instance that failed.
+    :ivar max_retries: the limit.
+    """
+
+    def __init__(self, instance: str, max_retries: int) -> None:
+        self.instance = instance
+        self.max_retries = max_retries
+        super().__init__(f"{instance} has used all of its {max_retries} retries.")
+
+
+def with_context(exc: E, context: Mapping[str, Any]) -> E:
+    """Attach values to an exception that help to find out why it was raised.
+
+    They reach the log record and the ``metadata`` of the failed instance, not the message.
+
+    :param exc: the exception; it is returned, so that ``raise with_context(…)`` works.
+    :param context: names and values; added to those attached before.
+    """
+    setattr(exc, _CONTEXT_ATTRIBUTE, {**get_context(exc), **context})
+    return exc
+
+
+def get_context(exc: BaseException) -> dict[str, Any]:
+    """The values that :func:`with_context` attached to an exception (empty if none)."""
+    return dict(getattr(exc, _CONTEXT_ATTRIBUTE, {}))

@@ -1,0 +1,1 @@
+"""``manage.py triggers``; its subcommands live in :mod:`triggers.commands`."""

@@ -1,0 +1,491 @@
+"""The trigger manager: what an application calls.
+
+Every method turns into one event (:mod:`triggers.engine.events`) that the storage decides and
+commits; :meth:`TriggerManager.apply` is the one place where that happens, and where what was
+committed as ready is handed to the runners.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from django.db import transaction
+
+from triggers import conf, payload, runners
+from triggers.configuration import parse, suspicions
+from triggers.engine import Event, Pending, Transition
+from triggers.engine.events import (
+    Configure,
+    Done,
+    Fire,
+    Replay,
+    SetStatus,
+    SkipFailed,
+)
+from triggers.exceptions import (
+    ConfigurationWarning,
+    IdempotencyConflict,
+    InvalidTransition,
+    InvalidTrigger,
+    UnknownBackend,
+    UnknownTask,
+)
+from triggers.logging import log
+from triggers.registry import Registry
+from triggers.runners import task_runners
+from triggers.storages import storage_backends
+from triggers.storages.session import SessionStorage, checked_metadata
+from triggers.task import encode_replacement
+from triggers.types import (
+    NAME_LIMIT,
+    FireResult,
+    Status,
+    TaskConfig,
+    TaskInstance,
+    split_instance_name,
+)
+
+trigger_managers = Registry("triggers.managers", "triggers.manager.TriggerManager")
+
+
+@dataclass(slots=True)
+class _Cascade:
+    """The pending cascade that an overridden ``fire`` is being called for."""
+
+    trigger: str
+    ref: str
+    cause: str
+
+
+_cascade: ContextVar[_Cascade | None] = ContextVar("triggers_cascade", default=None)
+
+_HOOKS = ("post_fire", "post_replay", "post_skip")
+
+
+class TriggerManager:
+    """Fires triggers into one session and looks after its task instances.
+
+    :param storage: the session, in a storage: ``DatabaseStorageBackend("order:42")``.
+    """
+
+    name: ClassVar[str] = "default"
+    """The name under which the manager is registered, so that workers find it."""
+
+    default_task_runner_name: str | None = None
+    """Runner of tasks without ``using``; ``None`` means ``triggers.runners.DEFAULT_TASK_RUNNER``."""
+
+    def __init__(self, storage: SessionStorage) -> None:
+        self.storage = storage
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.storage.name}:{self.storage.uid!r}>"
+
+    # -- what an application calls --------------------------------------------------------------
+
+    def update_configuration(
+        self, configuration: Mapping[str, Any], *, apply_history: bool = False
+    ) -> FireResult:
+        """Add tasks to the session, or replace those of the same name.
+
+        The first configuration of a session sees what was fired before it. Waiting instances of a
+        task that is replaced wait on under the new conditions.
+
+        :param configuration: directives by task name, as in JSON.
+        :param apply_history: let tasks without instances take what was fired before they came.
+        :returns: the instances created and scheduled by that, if any.
+        :raises ConfigurationError: something in it is wrong; nothing was stored.
+        :raises StorageUnavailable: the storage did not do its part.
+        :warns ConfigurationWarning: a task can be stored, but will hardly ever run.
+        """
+        parsed = parse(configuration)
+        event = Configure(configuration=parsed, manager=self.name, apply_history=apply_history)
+        transition = self.apply(event)
+        for name, reason in suspicions(transition.plan.configuration):
+            if name in parsed.tasks:
+                warnings.warn(ConfigurationWarning(f"{name}: {reason}."), stacklevel=2)
+        for name, task in parsed.tasks.items():
+            if task.using is not None and task.using not in task_runners:
+                known = ", ".join(task_runners.names())
+                message = (
+                    f"{name}.using: no runner {task.using!r} is registered in this process "
+                    f"(known: {known}); what only such a process can run will wait for one."
+                )
+                warnings.warn(ConfigurationWarning(message), stacklevel=2)
+        outcome: FireResult = transition.outcome
+        return outcome
+
+    def fire(
+        self,
+        trigger_name: str,
+        trigger_kwargs: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        on_commit: bool = False,
+    ) -> FireResult:
+        """Fire a trigger into the session.
+
+        Inside a transaction of the caller on the database that stores the session, the firing
+        becomes part of that transaction and is decided right after its commit.
+
+        :param trigger_name: the trigger.
+        :param trigger_kwargs: values for the tasks that it starts; JSON, plus dates, times,
+            ``Decimal`` and ``UUID``.
+        :param idempotency_key: a second firing of this trigger with the same key does nothing.
+        :param on_commit: with a storage that is not in the database: wait for the commit of the
+            caller's transaction on the default database, if there is one.
+        :returns: what the firing did; ``pending`` if it waits for a commit.
+        :raises InvalidTrigger: the name cannot be fired.
+        :raises InvalidPayload: ``trigger_kwargs`` cannot be stored as JSON.
+        :raises PayloadTooLarge: they exceed the storage's ``payload_limit``.
+        :raises IdempotencyConflict: the key was used with other kwargs.
+        :raises StorageUnavailable: the storage did not do its part; nothing was stored.
+        """
+        what = f"kwargs of {trigger_name!r}"
+        kwargs = payload.encode(trigger_kwargs, what=what, limit=self.storage.payload_limit)
+        event = Fire(
+            trigger=_checked_name(trigger_name, "a trigger name"),
+            kwargs=kwargs,
+            key=idempotency_key and _checked_name(idempotency_key, "an idempotency key"),
+            hooks=self.overridden_hooks,
+        )
+        pending = _cascade.get()
+        if pending is not None and pending.trigger == trigger_name:
+            _cascade.set(None)
+            settled = Fire(
+                trigger=event.trigger,
+                kwargs=kwargs,
+                cause=pending.cause,
+                settles=pending.ref,
+                hooks=event.hooks,
+            )
+            return self._fire(settled)
+        if self.storage.defers_firings:
+            self._refuse_reserved(trigger_name)
+            self.storage.defer(event, self.name, self._decide_deferred)
+            return FireResult(pending=True)
+        if on_commit and transaction.get_connection().in_atomic_block:
+            self._refuse_reserved(trigger_name)
+            transaction.on_commit(partial(self._fire, event), robust=True)
+            return FireResult(pending=True)
+        return self._fire(event)
+
+    def replay_failed_instance(
+        self,
+        failed_instance: str | TaskInstance,
+        replacement_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> TaskInstance:
+        """Run a failed instance again, as a new instance; the failed one becomes ``replayed``.
+
+        :param failed_instance: name of the instance (not of the task), or the instance.
+        :param replacement_kwargs: kwargs by trigger name, *instead of* those that it had.
+        :returns: the new instance, whose metadata names the failed one as ``parent``.
+        :raises InvalidTransition: (a ``ValueError``) the instance has not failed.
+        :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
+        """
+        key = self.storage.key_of(failed_instance)
+        replacement = None
+        if replacement_kwargs is not None:
+            replacement = encode_replacement(replacement_kwargs, f"{key[0]}#{key[1]}")
+        event = Replay(key=key, replacement=replacement, hooks=self.overridden_hooks)
+        return self._presented(self.apply(event))
+
+    def skip_failed_instance(
+        self,
+        failed_instance: str | TaskInstance,
+        cascade: bool = False,
+        result: Mapping[str, Any] | None = None,
+    ) -> TaskInstance:
+        """Give a failed instance up, so that it counts as resolved.
+
+        :param failed_instance: name of the instance (not of the task), or the instance.
+        :param cascade: fire the task's name all the same, as if it had finished.
+        :param result: the result to cascade.
+        :returns: the skipped instance.
+        :raises InvalidTransition: (a ``ValueError``) the instance has not failed.
+        :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
+        """
+        key = self.storage.key_of(failed_instance)
+        event = SkipFailed(
+            key=key,
+            cascade=cascade,
+            result=None if result is None else self._encoded(result, f"result of {key[0]}"),
+            fold=self.folds_cascades,
+            hooks=self.overridden_hooks,
+        )
+        return self._presented(self.apply(event))
+
+    def update_instance_status(
+        self,
+        task_instance: str | TaskInstance,
+        status: str,
+        metadata: Mapping[str, Any] | None = None,
+        cascade: bool = False,
+        cascade_kwargs: Mapping[str, Any] | None = None,
+    ) -> TaskInstance:
+        """Change the status of an instance by hand.
+
+        A running attempt of it can no longer report its outcome. An instance that becomes
+        ``scheduled`` is handed to its runner.
+
+        :param status: the new status; only the changes of the status diagram are possible.
+        :param metadata: added to the instance's metadata.
+        :param cascade: fire the task's name, with ``cascade_kwargs``.
+        :returns: the changed instance.
+        :raises ValueError: there is no such status.
+        :raises InvalidTransition: (a ``ValueError``) the status cannot follow the present one.
+        :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
+        """
+        key = self.storage.key_of(task_instance)
+        event = SetStatus(
+            key=key,
+            status=Status(status),
+            metadata=checked_metadata(metadata),
+            cascade=bool(cascade),
+            kwargs=self._encoded(cascade_kwargs, f"cascade kwargs of {key[0]}"),
+            fold=self.folds_cascades,
+            hooks=self.overridden_hooks,
+        )
+        return self._presented(self.apply(event))
+
+    def update_instance_metadata(
+        self, task_instance: str | TaskInstance, metadata: Mapping[str, Any]
+    ) -> TaskInstance:
+        """Add to an instance's metadata.
+
+        :raises InvalidPayload: ``metadata`` cannot be stored as JSON.
+        :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
+        """
+        key = self.storage.key_of(task_instance)
+        return self.storage.present(self.storage.annotate(key, metadata))
+
+    def mark_instance_logs_resolved(self, task_instance: str | TaskInstance) -> TaskInstance:
+        """Note that somebody has dealt with what an instance logged.
+
+        :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
+        """
+        return self.update_instance_metadata(task_instance, {"logs_resolved": True})
+
+    def get_unresolved_tasks(self) -> list[TaskConfig]:
+        """Tasks that have no instance yet, or at least one that is not resolved."""
+        return self.storage.get_unresolved_tasks()
+
+    def get_unresolved_instances(self) -> list[TaskInstance]:
+        """Instances that are not resolved."""
+        return self.storage.get_unresolved_instances()
+
+    # -- hooks for subclasses -------------------------------------------------------------------
+
+    def _post_fire(self, trigger_name: str, tasks_scheduled: list[TaskInstance]) -> None:
+        """Called after every firing, cascades included, at least once each."""
+
+    def _post_replay(self, task_instance: TaskInstance) -> None:
+        """Called with the new instance after ``replay_failed_instance``, at least once."""
+
+    def _post_skip(self, task_instance: TaskInstance, cascade: bool) -> None:
+        """Called after ``skip_failed_instance`` and its cascade, at least once."""
+
+    # -- what runners, workers and recovery call ------------------------------------------------
+
+    @property
+    def overridden_hooks(self) -> frozenset[str]:
+        """The hooks that this manager overrides; only those cost anything."""
+        return frozenset(
+            hook
+            for hook in _HOOKS
+            if getattr(getattr(self, f"_{hook}"), "__func__", None)
+            is not getattr(TriggerManager, f"_{hook}")
+        )
+
+    @property
+    def folds_cascades(self) -> bool:
+        """Whether a cascade may be decided together with what caused it.
+
+        It may not if ``fire`` is overridden: then the override sees every cascade.
+        """
+        return getattr(self.fire, "__func__", None) is TriggerManager.fire
+
+    def apply(self, event: Event) -> Transition:
+        """Have the storage decide and commit an event, then hand on what it made ready."""
+        transition = self.storage.transact(event)
+        if transition.scheduled or transition.pending:
+            self.storage.when_committed(partial(self._follow_up, transition))
+        return transition
+
+    def reference(self) -> dict[str, Any]:
+        """Plain JSON from which :func:`manager_from` makes this manager in another process.
+
+        :raises UnknownBackend: a process that only has the registries would not find it.
+        """
+        for registry, cls in ((trigger_managers, type(self)), (storage_backends, self._storage)):
+            if registry.get_class(cls.name) is not cls:
+                reason = (
+                    f"{cls.__module__}.{cls.__qualname__} is not what {cls.name!r} stands for in "
+                    f"{registry.group}, so workers could not find it. Register it under a name "
+                    "of its own."
+                )
+                raise UnknownBackend(registry.group, cls.name, reason)
+        storage = self.storage
+        return {
+            "name": self.name,
+            "storage": {"name": storage.name, "uid": storage.uid, "options": storage.options},
+        }
+
+    def fail_unresolved(self, instance: TaskInstance, error: UnknownTask) -> None:
+        """Record that an instance cannot be run, since nobody knows its task."""
+        described = {
+            "type": f"{type(error).__module__}.{type(error).__qualname__}",
+            "types": [type(error).__qualname__],
+            "message": str(error),
+            "context": {"run": error.name},
+        }
+        log(logging.ERROR, "%s", error, **self._fields("fail", instance))
+        event = SetStatus(
+            key=split_instance_name(instance.name),
+            status=Status.FAILED,
+            metadata={"exception": described, "traceback": ""},
+        )
+        try:
+            self.apply(event)
+        except InvalidTransition:
+            log(logging.INFO, "%s has been decided elsewhere", instance.name)
+
+    def runner_name(self, task: TaskConfig) -> str:
+        """The runner of a task: its ``using``, else the manager's, else the global default."""
+        return task.using or self.default_task_runner_name or runners.default_runner_name()
+
+    def decide_deferred(self, ref: int) -> FireResult | None:
+        """Decide a firing that was recorded in a transaction; ``None`` if somebody else has.
+
+        A firing that turns out to be impossible is logged and dropped.
+        """
+        try:
+            transition = self.storage.decide_deferred(ref, self.overridden_hooks)
+        except (InvalidTrigger, IdempotencyConflict) as error:
+            log(logging.ERROR, "A deferred firing was dropped: %s", error, **self._fields("fire"))
+            self.storage.drop_deferred(ref)
+            return None
+        if transition is None:
+            return None
+        self.storage.when_committed(partial(self._follow_up, transition))
+        result: FireResult = transition.outcome
+        return result
+
+    # -- how it is done -------------------------------------------------------------------------
+
+    @property
+    def _storage(self) -> type[SessionStorage]:
+        return type(self.storage)
+
+    def _fire(self, event: Fire) -> FireResult:
+        result: FireResult = self.apply(event).outcome
+        return result
+
+    def _decide_deferred(self, ref: int) -> None:
+        """Decide right after the commit; whatever fails is left to recovery."""
+        try:
+            self.decide_deferred(ref)
+        except Exception:
+            message = "A deferred firing is not decided yet; recovery will do it"
+            log(logging.ERROR, message, exc_info=True, **self._fields("fire"))
+
+    def _follow_up(self, transition: Transition) -> None:
+        """Do what was committed as to be done. What fails is logged, and recovery repeats it."""
+        for key in transition.scheduled:
+            record = transition.instances[key]
+            self._dispatch(self.storage.present(record, transition.plan))
+        for pending in transition.pending:
+            try:
+                self._fulfil(pending)
+            except Exception:
+                message = "%s failed; recovery will repeat it"
+                log(logging.ERROR, message, pending.kind, exc_info=True, **self._fields("hook"))
+
+    def _dispatch(self, instance: TaskInstance) -> None:
+        name = self.runner_name(instance.config)
+        try:
+            task_runners.get(name).run(self, instance)
+        except Exception:
+            message = "Runner %r did not take %s; recovery will send it again"
+            fields = self._fields("dispatch", instance)
+            log(logging.ERROR, message, name, instance.name, exc_info=True, **fields)
+
+    def _fulfil(self, pending: Pending) -> None:
+        data = pending.data
+        if pending.kind == "cascade":
+            token = _cascade.set(_Cascade(data["trigger"], pending.ref, data["cause"]))
+            try:
+                self.fire(data["trigger"], payload.decode(data["kwargs"]))
+            finally:
+                _cascade.reset(token)
+        elif pending.kind == "post_fire":
+            self._post_fire(data["trigger"], [self.storage[name] for name in data["scheduled"]])
+        elif pending.kind == "post_replay":
+            self._post_replay(self.storage[data["instance"]])
+        else:
+            self._post_skip(self.storage[data["instance"]], data["cascade"])
+        self.storage.transact(Done(ref=pending.ref))
+
+    def _presented(self, transition: Transition) -> TaskInstance:
+        return self.storage.present(transition.outcome, transition.plan)
+
+    def _encoded(self, kwargs: Mapping[str, Any] | None, what: str) -> str:
+        return payload.encode(kwargs, what=what, limit=self.storage.payload_limit)
+
+    def _refuse_reserved(self, trigger: str) -> None:
+        task = self.storage.plan().reserved_for(trigger)
+        if task is not None:
+            raise InvalidTrigger(trigger, f"the name is reserved for the outcome of task {task!r}.")
+
+    def _fields(self, action: str, instance: TaskInstance | None = None) -> dict[str, str]:
+        fields = {"action": action, "session": self.storage.uid}
+        if instance is not None:
+            fields.update(task=instance.task_name, instance=instance.name)
+        return fields
+
+
+def manager_from(reference: Mapping[str, Any]) -> TriggerManager:
+    """The manager that :meth:`TriggerManager.reference` described, in this process.
+
+    :raises UnknownBackend: its class, or its storage's, is not registered here.
+    """
+    storage = reference["storage"]
+    cls = storage_backends.get_class(storage["name"])
+    manager: TriggerManager = trigger_managers.get(
+        reference["name"], cls(storage["uid"], **storage["options"])
+    )
+    return manager
+
+
+def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerManager:
+    """The manager of a session, as the ``TRIGGERS`` setting describes it.
+
+    :param uid: the session's uid.
+    :param using: alias in ``TRIGGERS``.
+    :raises SettingsError: there is no such alias.
+    :raises InvalidUid: ``uid`` is no usable session uid.
+    """
+    alias = conf.get_alias(using)
+    storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
+    manager: TriggerManager = trigger_managers.get(alias.manager, storage)
+    if alias.runner is not None and manager.default_task_runner_name is None:
+        manager.default_task_runner_name = alias.runner
+    return manager
+
+
+def _checked_name(name: object, what: str) -> str:
+    if not isinstance(name, str):
+        raise InvalidTrigger(name, f"{what} must be a str, got {type(name).__name__}.")
+    if not name:
+        raise InvalidTrigger(name, f"{what} must not be empty.")
+    if len(name) > NAME_LIMIT:
+        reason = f"{what} has {len(name)} characters; {NAME_LIMIT} are allowed."
+        raise InvalidTrigger(name[:40] + "…", reason)
+    if "\x00" in name:
+        raise InvalidTrigger(name, f"{what} must not contain U+0000.")
+    return name

@@ -1,0 +1,223 @@
+"""The tables of the ``database`` storage.
+
+The ORM is for the schema, migrations and inspection. Deciding a firing uses the statements of
+:mod:`triggers.storages.sql` on the same tables. Nothing here changes a session; only a storage
+does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import models
+
+from triggers.types import NAME_LIMIT, UID_LIMIT, Status
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def to_instant(moment: datetime | None) -> int | None:
+    """Microseconds since 1970 in UTC."""
+    return None if moment is None else (moment - EPOCH) // MICROSECOND
+
+
+def from_instant(instant: int | None) -> datetime | None:
+    """The aware UTC datetime of :func:`to_instant`."""
+    return None if instant is None else EPOCH + timedelta(microseconds=instant)
+
+
+class InstantField(models.BigIntegerField):  # type: ignore[type-arg]  # generic only in stubs
+    """An aware UTC datetime, stored as microseconds since 1970.
+
+    So that raw statements read and write the same value on every database, whatever its time
+    zone settings and the precision of its own type.
+    """
+
+    description = "A moment in UTC"
+
+    def from_db_value(self, value: int | None, *_args: Any) -> datetime | None:
+        return from_instant(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return to_instant(value) if isinstance(value, datetime) else super().get_prep_value(value)
+
+    def to_python(self, value: Any) -> Any:
+        return from_instant(value) if isinstance(value, int) else value
+
+
+class NameField(models.CharField):  # type: ignore[type-arg]  # generic only in stubs
+    """A string that equals only itself.
+
+    The usual collations of MySQL and MariaDB take ``a``, ``A`` and ``a `` for the same name.
+    """
+
+    def db_parameters(self, connection: Any) -> dict[str, Any]:
+        parameters: dict[str, Any] = dict(super().db_parameters(connection))
+        if connection.vendor == "mysql":
+            exact = "utf8mb4_nopad_bin" if connection.mysql_is_mariadb else "utf8mb4_0900_bin"
+            parameters["collation"] = exact
+        return parameters
+
+
+class Configuration(models.Model):
+    """A configuration, shared by all sessions that have the same one."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    body = models.TextField()
+    created_at = InstantField()
+
+    def __str__(self) -> str:
+        return self.digest[:12]
+
+
+class Session(models.Model):
+    """A session, and the row whose lock every decision on it holds."""
+
+    uid = NameField(max_length=UID_LIMIT, unique=True)
+    configuration = models.ForeignKey(Configuration, on_delete=models.PROTECT, null=True)
+    manager = models.CharField(max_length=NAME_LIMIT, null=True)  # noqa: DJ001  # unknown yet
+    seq = models.BigIntegerField(default=0)
+    clock = InstantField()
+    version = models.IntegerField(default=1)
+    created_at = InstantField()
+
+    def __str__(self) -> str:
+        return self.uid
+
+
+class Firing(models.Model):
+    """A firing that has been decided."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    seq = models.BigIntegerField()
+    trigger = NameField(max_length=NAME_LIMIT)
+    kwargs = models.TextField()
+    at = InstantField()
+    key = NameField(max_length=NAME_LIMIT, null=True)  # noqa: DJ001  # none was given
+    cause = models.CharField(max_length=NAME_LIMIT + 20, null=True)  # noqa: DJ001  # the world
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "seq"], name="triggers_firing_seq")
+        ]
+        indexes = [
+            models.Index(fields=["session", "trigger", "seq"], name="triggers_firing_trigger")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.trigger}"
+
+
+class IdempotencyKey(models.Model):
+    """Which firing of a trigger had which idempotency key."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    trigger = NameField(max_length=NAME_LIMIT)
+    key = NameField(max_length=NAME_LIMIT)
+    seq = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "trigger", "key"], name="triggers_key_firing")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.trigger} {self.key}"
+
+
+class Instance(models.Model):
+    """A task instance; the fields are those of :class:`triggers.types.Instance`."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    task = NameField(max_length=NAME_LIMIT)
+    number = models.IntegerField()
+    status = models.CharField(max_length=10, choices=[(each.value, each.value) for each in Status])
+    taken = models.TextField()
+    replacement = models.TextField(null=True)  # noqa: DJ001  # absent is not empty
+    result = models.TextField(null=True)  # noqa: DJ001  # absent is not empty
+    metadata = models.TextField()
+    attempt = models.IntegerField()
+    token = models.CharField(max_length=64, null=True)  # noqa: DJ001  # absent is not empty
+    due_at = InstantField(null=True, db_index=True)
+    not_before = InstantField(null=True)
+    sends = models.IntegerField()
+    lineage = models.IntegerField()
+    retries = models.IntegerField()
+    created_at = InstantField()
+    changed_at = InstantField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "task", "number"], name="triggers_instance_number")
+        ]
+        indexes = [models.Index(fields=["session", "status"], name="triggers_instance_status")]
+
+    def __str__(self) -> str:
+        return f"{self.task}#{self.number}"
+
+
+class Awaited(models.Model):
+    """A trigger that can still change a waiting instance."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    trigger = NameField(max_length=NAME_LIMIT)
+    task = NameField(max_length=NAME_LIMIT)
+    number = models.IntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "task", "number", "trigger"], name="triggers_awaited_name"
+            )
+        ]
+        indexes = [models.Index(fields=["session", "trigger"], name="triggers_awaited_trigger")]
+
+    def __str__(self) -> str:
+        return f"{self.task}#{self.number} awaits {self.trigger}"
+
+
+class PendingMark(models.Model):
+    """Something that must still be done for a session (an overridden hook or cascade)."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    ref = NameField(max_length=NAME_LIMIT + 40)
+    kind = models.CharField(max_length=20)
+    data = models.TextField()
+    due_at = InstantField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["session", "ref"], name="triggers_pending_ref")
+        ]
+
+    def __str__(self) -> str:
+        return self.ref
+
+
+class DeferredFiring(models.Model):
+    """A firing recorded in a caller's transaction, to be decided right after its commit.
+
+    It refers to its session by uid, not by key: recording must not touch the session's row, or
+    two views that fire on the same sessions would wait for each other.
+    """
+
+    uid = NameField(max_length=UID_LIMIT, db_index=True)
+    trigger = NameField(max_length=NAME_LIMIT)
+    kwargs = models.TextField()
+    key = NameField(max_length=NAME_LIMIT, null=True)  # noqa: DJ001  # none was given
+    manager = models.CharField(max_length=NAME_LIMIT)
+    created_at = InstantField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.uid} {self.trigger}"
+
+
+class SessionLock(models.Model):
+    """A row to lock, for storages that cannot commit atomically (:mod:`triggers.locking`)."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+
+    def __str__(self) -> str:
+        return self.digest[:12]

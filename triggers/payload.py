@@ -1,0 +1,147 @@
+"""Kwargs and results as text: JSON, plus dates, times, decimals and UUIDs in kombu's typed form.
+
+Everything that outlives a process passes through :func:`encode`, so a value that would not come
+back as it went is refused while the caller can still do something about it. The typed form,
+``{"__type__": "date", "__value__": "2026-11-21"}``, is what Celery's own JSON serializer writes
+(``kombu.utils.json``), so a payload means the same in a message and in a storage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from kombu.utils import json as kombu_json
+
+from triggers.exceptions import InvalidPayload, PayloadTooLarge
+
+DEFAULT_LIMIT = 1024 * 1024
+"""Bytes of JSON that one payload may take unless the settings say otherwise."""
+
+EMPTY = "{}"
+
+_TYPED_FORM = {"__type__", "__value__"}
+_ACCEPTED = "use str, int, float, bool, None, list, dict, date, time, datetime, Decimal or UUID"
+
+
+def encode(value: Mapping[str, Any] | None, *, what: str, limit: int = DEFAULT_LIMIT) -> str:
+    """Turn kwargs or a result into text.
+
+    :param value: a mapping with string keys; ``None`` means an empty one.
+    :param what: what the value is, for error messages (``"kwargs of 'pageReceived'"``).
+    :param limit: bytes of UTF-8 that the text may take.
+    :raises InvalidPayload: it is no mapping, or holds something that JSON cannot give back;
+        the error names the key and the type.
+    :raises PayloadTooLarge: the text is longer than ``limit``.
+    """
+    if not value:
+        if value is None or isinstance(value, Mapping):
+            return EMPTY
+        raise _not_a_mapping(value, what)
+    if not isinstance(value, Mapping):
+        raise _not_a_mapping(value, what)
+    plain = value if isinstance(value, dict) else dict(value)
+    _check(plain, what)
+    text: str = kombu_json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+    if len(text) * 4 > limit:
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > limit:
+            raise PayloadTooLarge(what, size, limit)
+    return text
+
+
+def decode(text: str) -> dict[str, Any]:
+    """The inverse of :func:`encode`; every call makes fresh objects."""
+    if text == EMPTY:
+        return {}
+    hook = kombu_json.object_hook if "__type__" in text else None
+    decoded: dict[str, Any] = json.loads(text, object_hook=hook)
+    return decoded
+
+
+def dump(value: Any) -> str:
+    """Text of a value that this package made itself (already checked, or plain JSON)."""
+    text: str = kombu_json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two texts mean the same payload (the order of keys does not matter)."""
+    return one == other or json.loads(one) == json.loads(other)
+
+
+def describe(value: object) -> Any:
+    """A JSON-safe stand-in for a value of any type, for metadata that must never fail to store."""
+    try:
+        _check({"value": value}, "")
+    except (InvalidPayload, RecursionError):
+        return safe_text(repr(value), 1000)
+    return value
+
+
+def safe_text(text: str, limit: int = 100_000) -> str:
+    """Text of any origin, made storable: shortened in the middle, unstorable characters replaced.
+
+    :param limit: characters to keep.
+    """
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n… {len(text) - limit:,} characters left out …\n{text[-half:]}"
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _not_a_mapping(value: object, what: str) -> InvalidPayload:
+    name = type(value).__name__
+    return InvalidPayload(what, name, f"expected a mapping with string keys, got {name}.")
+
+
+def _check(value: Any, path: str) -> None:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        if kind is str and not value.isascii():
+            _check_text(value, path)
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidPayload(path, kind.__name__, f"JSON has no {value!r}; use None or a str.")
+    elif isinstance(value, dict):
+        _check_mapping(value, path)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{path}[{index}]")
+    elif isinstance(value, datetime):
+        if value.utcoffset() is None:
+            reason = "a datetime without a time zone is ambiguous; make it aware."
+            raise InvalidPayload(path, kind.__name__, reason)
+    elif isinstance(value, str):
+        _check_text(value, path)
+    elif not isinstance(value, int | date | time | Decimal | UUID):
+        reason = f"cannot store a {kind.__module__}.{kind.__qualname__}; {_ACCEPTED}."
+        raise InvalidPayload(path, kind.__name__, reason)
+
+
+def _check_mapping(value: dict[Any, Any], path: str) -> None:
+    if value.keys() == _TYPED_FORM:
+        reason = "a mapping of just '__type__' and '__value__' is reserved for typed values."
+        raise InvalidPayload(path, "dict", reason)
+    for key, item in value.items():
+        if not isinstance(key, str):
+            name = type(key).__name__
+            raise InvalidPayload(path, name, f"keys must be strings, got {key!r} ({name}).")
+        _check_text(key, path)
+        _check(item, f"{path}.{key}" if path else key)
+
+
+def _check_text(value: str, path: str) -> None:
+    # PostgreSQL cannot store U+0000, and a lone surrogate has no UTF-8 form at all.
+    if "\x00" in value:
+        raise InvalidPayload(path, "str", "contains U+0000, which not every storage can hold.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidPayload(path, "str", "contains a lone surrogate, which is no text.") from None

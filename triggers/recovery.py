@@ -1,0 +1,77 @@
+"""Recovery: doing again what was committed as to be done, and never was.
+
+A crash between a commit and what should follow it leaves a trace in the committed state: an
+instance that is ``scheduled`` and due, a pending mark, a deferred firing. Any number of processes
+may look for such traces at a time; each trace is acted on by one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from triggers import conf
+from triggers.engine.events import Recover
+from triggers.manager import TriggerManager, trigger_managers
+from triggers.storages import storage_backends
+from triggers.storages.session import SessionStorage
+
+
+@dataclass(slots=True, kw_only=True)
+class Recovered:
+    """What a recovery did.
+
+    :ivar sessions: how many sessions had something to recover.
+    :ivar decided: deferred firings decided.
+    :ivar sent: instances handed to a runner again.
+    :ivar marks: hooks and cascades carried out.
+    """
+
+    sessions: int = 0
+    decided: int = 0
+    sent: int = 0
+    marks: int = 0
+
+    def __iadd__(self, other: Recovered) -> Recovered:
+        self.sessions += other.sessions
+        self.decided += other.decided
+        self.sent += other.sent
+        self.marks += other.marks
+        return self
+
+
+def redeliver(using: str | None = None, *, batch: int = 100) -> Recovered:
+    """Send again what was committed but never handed over, or never answered.
+
+    :param using: alias in ``TRIGGERS``; every alias unless one is named.
+    :param batch: sessions to look up at a time.
+    :raises SettingsError: there is no such alias.
+    """
+    total = Recovered()
+    for alias in [conf.get_alias(using)] if using is not None else conf.aliases().values():
+        backend = storage_backends.get_class(alias.storage)
+        seen: set[str] = set()
+        while fresh := set(backend.overdue(batch, **alias.options)) - seen:
+            seen |= fresh
+            for uid in sorted(fresh):
+                total += _recover_session(backend(uid, **alias.options), alias.manager)
+    return total
+
+
+def recover(manager: TriggerManager) -> Recovered:
+    """Do for one session what :func:`redeliver` does for all of them."""
+    return _recover_session(manager.storage, manager.name, manager)
+
+
+def _recover_session(
+    storage: SessionStorage, default: str, manager: TriggerManager | None = None
+) -> Recovered:
+    found = Recovered(sessions=1)
+    for ref, name in storage.deferred():
+        chosen = manager or trigger_managers.get(name, storage)
+        found.decided += chosen.decide_deferred(ref) is not None
+    if manager is None:
+        manager = trigger_managers.get(storage.manager_name() or default, storage)
+    transition = manager.apply(Recover())
+    found.sent = len(list(transition.scheduled))
+    found.marks = len(transition.pending)
+    return found

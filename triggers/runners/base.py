@@ -1,0 +1,90 @@
+"""The base class of every runner."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery import current_app
+
+from triggers.exceptions import UnknownTask
+
+if TYPE_CHECKING:
+    from triggers.manager import TriggerManager
+    from triggers.task import TriggerTask
+    from triggers.types import TaskInstance
+
+
+class BaseTaskRunner(ABC):
+    """Executes task instances that are ready to run.
+
+    Implement :meth:`run` and set ``name``. The other methods are there for it to use.
+    """
+
+    name: ClassVar[str]
+    """The name under which the runner is registered, for ``using``."""
+
+    @abstractmethod
+    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        """Have an instance executed, once, here or elsewhere.
+
+        Called after the instance was committed as ``scheduled``. Whatever this raises is logged,
+        and recovery calls it again later; so it may also be called more than once for one
+        instance, of which :meth:`execute` lets only the first in.
+        """
+
+    def resolve(self, name: str) -> TriggerTask:
+        """The registered trigger task of this name; its module is imported if need be.
+
+        :param name: value of the ``run`` directive, such as ``app.tasks.ImportSubject``.
+        :raises UnknownTask: there is none, or it is a Celery task that is no trigger task.
+        """
+        return resolve(name)
+
+    def task_kwargs(self, manager: TriggerManager, task_instance: TaskInstance) -> dict[str, Any]:
+        """Plain JSON from which another process can execute an instance.
+
+        Pass it to ``TriggerTask.run(**task_kwargs)`` there (it is what a Celery message holds).
+        """
+        return {"manager": manager.reference(), "instance": task_instance.name}
+
+    def execute(
+        self, manager: TriggerManager, task_instance: TaskInstance, *, early: bool = False
+    ) -> None:
+        """Execute an instance here and now, to its end; its errors are recorded, not raised.
+
+        Does nothing if the instance is not ``scheduled`` any more.
+
+        :param early: do not wait for the end of a retry's cool-down.
+        """
+        try:
+            task = self.resolve(task_instance.config.run)
+        except UnknownTask as error:
+            manager.fail_unresolved(task_instance, error)
+        else:
+            task.execute(manager, task_instance.name, early=early)
+
+
+def resolve(name: str) -> TriggerTask:
+    """See :meth:`BaseTaskRunner.resolve`."""
+    task = current_app.tasks.get(name)
+    if task is None:
+        module, _dot, attribute = name.rpartition(".")
+        try:
+            import_module(module)
+        except (ImportError, ValueError) as error:
+            reason = f"No trigger task {name!r}: module {module!r} cannot be imported ({error})."
+            raise UnknownTask(name, reason) from error
+        task = current_app.tasks.get(name)
+        if task is None:
+            reason = (
+                f"No trigger task {name!r}: {module} registers none called {attribute!r}. Is it "
+                "a subclass of triggers.task.TriggerTask, or a function with @trigger_task?"
+            )
+            raise UnknownTask(name, reason)
+    if not getattr(task, "is_trigger_task", False):
+        reason = f"{name!r} is a Celery task but no trigger task; extend TriggerTask."
+        raise UnknownTask(name, reason)
+    found: TriggerTask = task
+    return found

@@ -1,0 +1,101 @@
+"""Execution in threads of this process."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import connections
+
+from triggers.logging import log
+from triggers.runners.base import BaseTaskRunner
+from triggers.runners.synchronous import SynchronousTaskRunner
+from triggers.storages.postponed import run_postponed
+
+if TYPE_CHECKING:
+    from triggers.manager import TriggerManager
+    from triggers.types import TaskInstance
+
+
+class ThreadingTaskRunner(BaseTaskRunner):
+    """Executes each instance in a thread, at most :attr:`max_threads` of them at a time.
+
+    Where other threads could not see the session, which is so inside the transaction that
+    Django's ``TestCase`` puts around a test, it executes in place instead.
+    """
+
+    name = "threading"
+
+    max_threads: ClassVar[int] = 32
+    """How many instances run at a time; more of them wait. Read when the first one runs."""
+
+    waits_for_cooldown: ClassVar[bool] = True
+    """Whether a retry waits for its cool-down; the test kit says no."""
+
+    _pool: ClassVar[ThreadPoolExecutor | None] = None
+    _outstanding: ClassVar[int] = 0
+    _changed: ClassVar[threading.Condition] = threading.Condition()
+
+    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        if manager.storage.is_confined:
+            SynchronousTaskRunner().run(manager, task_instance)
+            return
+        delay = 0.0
+        not_before = task_instance.record.not_before
+        if not_before is not None and self.waits_for_cooldown:
+            delay = max(0.0, (not_before - manager.storage.now()).total_seconds())
+        self._count(+1)
+        try:
+            if delay:
+                timer = threading.Timer(delay, self._submit, [manager, task_instance])
+                timer.daemon = True
+                timer.start()
+            else:
+                self._submit(manager, task_instance)
+        except BaseException:
+            self._count(-1)
+            raise
+
+    @classmethod
+    def join_all(cls, timeout: float | None = None) -> None:
+        """Wait until no instance runs or waits for a thread, cascades and cool-downs included.
+
+        :param timeout: seconds to wait at most; ``None`` waits without limit.
+        :raises RuntimeError: called from another thread than the main one: a task that waits for
+            all tasks would wait for itself.
+        :raises TimeoutError: the time was up.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "ThreadingTaskRunner.join_all() must be called from the main thread: a task that "
+                "waits for all tasks would wait for itself."
+            )
+        run_postponed()
+        with cls._changed:
+            if not cls._changed.wait_for(lambda: not cls._outstanding, timeout):
+                raise TimeoutError(f"{cls._outstanding} task instances are still running.")
+
+    def _submit(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        cls = ThreadingTaskRunner
+        with cls._changed:
+            if cls._pool is None:
+                cls._pool = ThreadPoolExecutor(cls.max_threads, thread_name_prefix="triggers")
+        cls._pool.submit(self._execute, manager, task_instance)
+
+    def _execute(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        try:
+            self.execute(manager, task_instance, early=not self.waits_for_cooldown)
+        except Exception:
+            message = "%s could not be executed; recovery will try again"
+            fields = {"action": "execute", "session": manager.storage.uid}
+            log(40, message, task_instance.name, exc_info=True, **fields)
+        finally:
+            connections.close_all()
+            self._count(-1)
+
+    @classmethod
+    def _count(cls, change: int) -> None:
+        with cls._changed:
+            ThreadingTaskRunner._outstanding += change
+            cls._changed.notify_all()

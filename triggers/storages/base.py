@@ -1,0 +1,170 @@
+"""The base class for custom storages: write two methods, load and save, and it is exact.
+
+The base keeps every other writer out of the session while it loads the state, decides, and saves
+(:mod:`triggers.locking`), so a backend needs no locking of its own. The cost of an operation
+grows with the session, since all of it is loaded and saved; the bundled ``memory`` and
+``database`` storages extend :class:`~triggers.storages.session.SessionStorage` instead.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from triggers import payload
+from triggers.engine import Event, Plan, SessionState, Transition
+from triggers.locking import session_lock
+from triggers.storages.document import dump_state, load_state, plain
+from triggers.storages.memory import commit, is_overdue, select_firings, select_instances
+from triggers.storages.session import SessionStorage
+from triggers.types import Firing, Instance, TaskConfig, TaskInstance
+
+
+class BaseTriggerStorage(SessionStorage):
+    """A session that is loaded and saved as a whole.
+
+    Implement :meth:`_load_from_backend` and :meth:`_save`, and set ``name``.
+    """
+
+    _threads = threading.local()
+
+    def __init__(self, uid: str, *, payload_limit: int = payload.DEFAULT_LIMIT) -> None:
+        super().__init__(uid, payload_limit=payload_limit)
+        self._configs: dict[str, TaskConfig] = {}
+        self._instances: dict[str, TaskInstance] = {}
+        self._metas: dict[str, Any] = {}
+
+    @abstractmethod
+    def _load_from_backend(
+        self,
+    ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        """Load what :meth:`_save` saved for ``self.uid``.
+
+        :returns: configurations, instances and metadata, each as it was serialized; ``None`` or
+            empty for a session that was never saved.
+        """
+
+    @abstractmethod
+    def _save(self) -> None:
+        """Save ``self._configs``, ``self._instances`` and ``self._metas`` for ``self.uid``.
+
+        Either all of it gets saved, or an exception says that nothing was.
+        """
+
+    @staticmethod
+    def _serialize(value: Any) -> Any:
+        """Turn ``_configs``, ``_instances`` or ``_metas`` into plain JSON for saving."""
+        return plain(value)
+
+    def transact(self, event: Event) -> Transition:
+        with self._locked() as held:
+            transition = commit(event, held.state, self)
+            held.dirty = held.dirty or not transition.is_empty
+            return transition
+
+    def acquire_lock(self) -> AbstractContextManager[Any]:
+        """Keep every other process out of this session for the length of a ``with`` block.
+
+        The state is loaded afresh at the beginning, and saved at the end if anything changed. A
+        block within a block of the same thread joins it.
+        """
+        return self._locked()
+
+    def save(self) -> None:
+        """Save now what was changed under :meth:`acquire_lock`, instead of at its end."""
+        held = self._held()
+        if held is not None:
+            self._store(held)
+
+    def plan(self) -> Plan:
+        return self._view().plan
+
+    def find_instances(
+        self, *, task: str | None = None, number: int | None = None
+    ) -> Iterable[Instance]:
+        return select_instances(self._view(), task, number)
+
+    def find_firings(
+        self, *, seqs: Collection[int] | None = None, latest: bool = False
+    ) -> Iterable[Firing]:
+        return select_firings(self._view(), seqs, latest=latest)
+
+    def manager_name(self) -> str | None:
+        return self._view().manager
+
+    def delete(self) -> None:
+        """Save the session as if nothing had ever happened in it."""
+        with self._locked() as held:
+            held.state, held.dirty = SessionState(), True
+
+    @classmethod
+    def overdue(cls, limit: int, **options: Any) -> Collection[str]:
+        """Nothing: a storage that only loads and saves cannot list its sessions.
+
+        Call :func:`triggers.recovery.recover` for the sessions that you know of.
+        """
+        return ()
+
+    def is_due(self) -> bool:
+        """Whether recovery has something to do in this session."""
+        return is_overdue(self._view(), self)
+
+    @contextmanager
+    def _locked(self) -> Iterator[_Held]:
+        joined = self._held()
+        if joined is not None:
+            yield joined
+            return
+        with session_lock(f"{self.name}:{self.uid}"):
+            held = self._all_held()[self._identity()] = _Held(self._load())
+            try:
+                yield held
+            finally:
+                # What was decided before an error in the caller's own block still counts.
+                try:
+                    if held.dirty:
+                        self._store(held)
+                finally:
+                    del self._all_held()[self._identity()]
+
+    def _held(self) -> _Held | None:
+        """What this thread holds the lock of, so that a block within a block can join it."""
+        return self._all_held().get(self._identity())
+
+    def _all_held(self) -> dict[object, _Held]:
+        held: dict[object, _Held] | None = getattr(self._threads, "held", None)
+        if held is None:
+            held = self._threads.held = {}
+        return held
+
+    def _identity(self) -> object:
+        return type(self), self.uid, repr(sorted(self.options.items()))
+
+    def _view(self) -> SessionState:
+        held = self._held()
+        return self._load() if held is None else held.state
+
+    def _load(self) -> SessionState:
+        configs, instances, metas = self._load_from_backend()
+        return load_state(self.uid, configs or {}, instances or {}, metas or {})
+
+    def _store(self, held: _Held) -> None:
+        state = held.state
+        self._configs = dict(state.plan.configuration.tasks)
+        self._metas = dump_state(state)
+        self._instances = {each.name: each for each in self.present_all(state.instances.values())}
+        self._save()
+        held.dirty = False
+
+
+class _Held:
+    """A session that this thread has locked and loaded."""
+
+    __slots__ = ("dirty", "state")
+
+    def __init__(self, state: SessionState) -> None:
+        self.state = state
+        self.dirty = False

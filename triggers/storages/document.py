@@ -1,0 +1,122 @@
+"""A whole session as one JSON document: what :class:`BaseTriggerStorage` loads and saves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Set
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from triggers import payload
+from triggers.configuration import restore
+from triggers.engine import Pending, SessionState, compile_plan
+from triggers.exceptions import StateVersionError
+from triggers.types import Firing, Instance, Status, TaskConfig, TaskInstance
+
+STATE_VERSION = 1
+"""Version of the stored form. Raise it when an older process could not read what is written."""
+
+_INSTANCE_FIELDS = tuple(each.name for each in fields(Instance))
+_TIMES = frozenset({"created_at", "changed_at", "due_at", "not_before"})
+
+
+def plain(value: Any) -> Any:
+    """Turn configurations, instances, metadata or any mix of them into plain JSON."""
+    if isinstance(value, TaskConfig):
+        return json.loads(payload.dump(value.directives))
+    if isinstance(value, TaskInstance):
+        return _dump_instance(value.record)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, Set):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return json.loads(payload.dump(value))
+
+
+def dump_state(state: SessionState) -> dict[str, Any]:
+    """What a state holds beside its configuration and its instances, as plain JSON."""
+    return {
+        "version": STATE_VERSION,
+        "seq": state.seq,
+        "clock": _iso(state.clock),
+        "manager": state.manager,
+        "firings": [_dump_firing(firing) for firing in state.firings.values()],
+        "pending": [_dump_pending(pending) for pending in state.pending.values()],
+    }
+
+
+def load_state(
+    uid: str, configs: Mapping[str, Any], instances: Mapping[str, Any], metas: Mapping[str, Any]
+) -> SessionState:
+    """The state that was stored as these three documents.
+
+    :raises StateVersionError: a newer version of this package wrote it.
+    """
+    version = metas.get("version", STATE_VERSION)
+    if version > STATE_VERSION:
+        raise StateVersionError(uid, version, STATE_VERSION)
+    state = SessionState(
+        plan=compile_plan(restore(payload.dump(plain(configs)))),
+        seq=metas.get("seq", 0),
+        clock=_time(metas.get("clock")),
+        manager=metas.get("manager"),
+    )
+    for firing in metas.get("firings", ()):
+        state.add_firing(Firing(**{**firing, "at": _time(firing["at"])}))
+    for document in plain(instances).values():
+        state.add(_load_instance(document))
+    for pending in metas.get("pending", ()):
+        state.pending[pending["ref"]] = Pending(**{**pending, "due_at": _time(pending["due_at"])})
+    return state
+
+
+def _dump_instance(record: Instance) -> dict[str, Any]:
+    document = {name: getattr(record, name) for name in _INSTANCE_FIELDS}
+    for name in _TIMES:
+        document[name] = _iso(document[name])
+    document["status"] = str(record.status)
+    document["taken"] = dict(record.taken)
+    document["metadata"] = payload.dump(dict(record.metadata))
+    return document
+
+
+def _load_instance(document: Mapping[str, Any]) -> Instance:
+    values = {name: document[name] for name in _INSTANCE_FIELDS}
+    for name in _TIMES:
+        values[name] = _time(values[name])
+    values["status"] = Status(values["status"])
+    values["metadata"] = payload.decode(values["metadata"])
+    return Instance(**values)
+
+
+def _dump_firing(firing: Firing) -> dict[str, Any]:
+    return {
+        "seq": firing.seq,
+        "trigger": firing.trigger,
+        "kwargs": firing.kwargs,
+        "at": _iso(firing.at),
+        "key": firing.key,
+        "cause": firing.cause,
+    }
+
+
+def _dump_pending(pending: Pending) -> dict[str, Any]:
+    return {
+        "ref": pending.ref,
+        "kind": pending.kind,
+        "data": plain(pending.data),
+        "due_at": _iso(pending.due_at),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _time(text: Any) -> Any:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,374 @@
+"""The port of every storage, and what people ask of a session.
+
+A storage writes the six methods that :class:`SessionStorage` marks as abstract. Everything else
+here, the inspection of chapter "Inspecting State" included, is built on them once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from typing import Any, ClassVar
+
+from triggers import payload
+from triggers.clock import current_time
+from triggers.engine.events import Annotate, Clone, Create, Event, Fire, SetStatus
+from triggers.engine.plan import Plan
+from triggers.engine.state import Transition
+from triggers.exceptions import InstanceNotFound, UnknownTask
+from triggers.logging import has_unresolved_logs
+from triggers.types import (
+    Firing,
+    Instance,
+    Status,
+    TaskConfig,
+    TaskInstance,
+    check_uid,
+    instance_name,
+    split_instance_name,
+)
+
+
+class SessionStorage(ABC):
+    """One session in a storage.
+
+    :param uid: the session's uid, a non-empty string.
+    :param payload_limit: bytes of JSON that the kwargs of one firing, or one result, may take.
+    :raises InvalidUid: ``uid`` is no usable session uid.
+    """
+
+    name: ClassVar[str]
+    """The name under which the storage is registered."""
+
+    def __init__(self, uid: str, *, payload_limit: int = payload.DEFAULT_LIMIT) -> None:
+        self.uid = check_uid(uid)
+        self.payload_limit = payload_limit
+
+    # -- the port: what a storage writes --------------------------------------------------------
+
+    @abstractmethod
+    def transact(self, event: Event) -> Transition:
+        """Decide an event with :func:`triggers.engine.decide` and commit what it makes, atomically.
+
+        The event may be decided several times if the commit meets a conflict.
+
+        :raises InstanceNotFound: the event names an instance that does not exist.
+        :raises StorageUnavailable: the server did not do its part; nothing was committed.
+        """
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """The session's configuration, compiled (an empty one for an unknown session)."""
+
+    @abstractmethod
+    def find_instances(
+        self, *, task: str | None = None, number: int | None = None
+    ) -> Iterable[Instance]:
+        """The session's instances, of one task and number if given, in order of number."""
+
+    @abstractmethod
+    def find_firings(
+        self, *, seqs: Collection[int] | None = None, latest: bool = False
+    ) -> Iterable[Firing]:
+        """Firings by sequence number, oldest first: these, or the latest of each trigger."""
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Remove everything that is stored about this session."""
+
+    @classmethod
+    @abstractmethod
+    def overdue(cls, limit: int, **options: Any) -> Collection[str]:
+        """Uids of at most ``limit`` sessions that recovery should look at now.
+
+        :param options: the keyword arguments with which the storage is constructed.
+        """
+
+    # -- what a storage may refine --------------------------------------------------------------
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments that make a worker open exactly this storage, in plain JSON."""
+        if self.payload_limit == payload.DEFAULT_LIMIT:
+            return {}
+        return {"payload_limit": self.payload_limit}
+
+    @property
+    def defers_firings(self) -> bool:
+        """Whether a firing made now must wait for the caller's transaction to be committed."""
+        return False
+
+    def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
+        """Record a firing in the caller's transaction; call ``then`` right after its commit."""
+        raise NotImplementedError(f"The {self.name} storage has no transactions to wait for.")
+
+    def deferred(self) -> Collection[tuple[int, str]]:
+        """Ref and manager name of each deferred firing that nobody has decided yet."""
+        return ()
+
+    def drop_deferred(self, ref: int) -> None:
+        """Remove a deferred firing that can never be decided."""
+
+    def manager_name(self) -> str | None:
+        """Name of the manager class that configured the session, if somebody did."""
+        return None
+
+    def decide_deferred(self, ref: int, hooks: frozenset[str]) -> Transition | None:
+        """Decide a deferred firing; ``None`` if somebody else has done so."""
+        return None
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether only this thread can see what was committed (in a test's transaction)."""
+        return False
+
+    def when_committed(self, do: Callable[[], None]) -> None:
+        """Call ``do`` once what was stored is visible to others: at once, or at the commit."""
+        do()
+
+    def acquire_lock(self) -> AbstractContextManager[Any]:
+        """Keep other writers out of this session for the length of a ``with`` block.
+
+        Only for code that changes several things by hand; the operations of the manager are
+        atomic without it. On storages that commit each operation by themselves it does nothing.
+        """
+        return nullcontext(self)
+
+    def save(self) -> None:
+        """Store changes made under :meth:`acquire_lock`; operations store themselves already."""
+
+    def now(self) -> datetime:
+        """The storage's time, aware UTC."""
+        return current_time()
+
+    # -- the session's state for people ---------------------------------------------------------
+
+    @property
+    def tasks(self) -> dict[str, TaskConfig]:
+        """The configured tasks by name, in configuration order."""
+        return dict(self.plan().configuration.tasks)
+
+    @property
+    def instances(self) -> Mapping[str, TaskInstance]:
+        """The task instances by name; a name that is not there raises ``KeyError``."""
+        return InstanceMap(self)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the framework keeps about the session, such as the latest firing by trigger."""
+        latest = {firing.trigger: firing.seq for firing in self.find_firings(latest=True)}
+        return {"uid": self.uid, "storage": self.name, "latest_firings": latest}
+
+    @property
+    def latest_kwargs(self) -> dict[str, dict[str, Any]]:
+        """Kwargs of the latest firing of every trigger that was ever fired, by trigger name."""
+        fired = self.find_firings(latest=True)
+        return {firing.trigger: payload.decode(firing.kwargs) for firing in fired}
+
+    def __getitem__(self, key: str | TaskInstance) -> TaskInstance:
+        return self.present(self.require(key))
+
+    def __iter__(self) -> Iterator[TaskInstance]:
+        return iter(self.present_all(self.find_instances()))
+
+    def instances_of_task(self, task_config: str | TaskConfig) -> list[TaskInstance]:
+        """All instances of a task, given by name or configuration, in order of number."""
+        name = task_config.name if isinstance(task_config, TaskConfig) else task_config
+        return self.present_all(self.find_instances(task=name))
+
+    def get_unresolved_tasks(self) -> list[TaskConfig]:
+        """Tasks that have no instance yet, or at least one that is not resolved."""
+        resolved: dict[str, bool] = {}
+        for instance in self.find_instances():
+            so_far = resolved.get(instance.task, True)
+            resolved[instance.task] = so_far and instance.status.is_resolved
+        return [task for name, task in self.tasks.items() if not resolved.get(name, False)]
+
+    def get_unresolved_instances(self) -> list[TaskInstance]:
+        """Instances that are not resolved."""
+        return [each for each in self if not each.is_resolved]
+
+    def get_instances_with_unresolved_logs(self) -> list[TaskInstance]:
+        """Instances that logged at ``UNRESOLVED_LOG_LEVEL`` or above, not marked as resolved."""
+        return [each for each in self if has_unresolved_logs(each)]
+
+    def debug_repr(self) -> dict[str, Any]:
+        """Everything about the session, for reading while debugging only."""
+        tasks = {name: dict(task.directives) for name, task in self.tasks.items()}
+        instances = {each.name: _debug_instance(each) for each in self}
+        return {"tasks": tasks, "instances": instances, "metadata": self.metadata}
+
+    # -- changes by hand ------------------------------------------------------------------------
+
+    def create_instance(
+        self,
+        task_config: str | TaskConfig,
+        *,
+        kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        status: str | None = None,
+    ) -> TaskInstance:
+        """Make the next instance of a task by hand.
+
+        It is scheduled at once if its conditions hold, but not handed to a runner: recovery does
+        that, or ``manager.update_instance_status``.
+
+        :param kwargs: kwargs by trigger name; these triggers count as taken.
+        :param metadata: plain JSON.
+        :param status: the status to give it; the table of transitions holds.
+        :raises UnknownTask: the session has no such task.
+        """
+        name = task_config.name if isinstance(task_config, TaskConfig) else task_config
+        if name not in self.plan().tasks:
+            known = ", ".join(self.plan().tasks) or "none"
+            raise UnknownTask(name, f"The session has no task {name!r} (known: {known}).")
+        what = f"kwargs of a new instance of {name!r}"
+        given = None
+        if kwargs:
+            given = payload.encode(kwargs, what=what, limit=self.payload_limit)
+        event = Create(
+            task=name, kwargs=given, given=tuple(kwargs or ()), metadata=checked_metadata(metadata)
+        )
+        made: Instance = self.transact(event).outcome
+        if status is not None and status != made.status:
+            key = (made.task, made.number)
+            made = self.transact(SetStatus(key=key, status=Status(status))).outcome
+        return self.present(made)
+
+    def clone_instance(self, task_instance: str | TaskInstance) -> TaskInstance:
+        """Copy an instance under the next number, unstarted, with its ``parent`` in the metadata.
+
+        :raises InstanceNotFound: the session has no such instance.
+        """
+        made: Instance = self.transact(Clone(key=self.key_of(task_instance))).outcome
+        return self.present(made)
+
+    def annotate(self, key: tuple[str, int], metadata: Mapping[str, Any]) -> Instance:
+        """Add to an instance's metadata."""
+        event = Annotate(key=key, metadata=checked_metadata(metadata))
+        changed: Instance = self.transact(event).outcome
+        return changed
+
+    # -- from records to what people see --------------------------------------------------------
+
+    def key_of(self, value: str | TaskInstance) -> tuple[str, int]:
+        """Task and number of an instance that was given as name or as object.
+
+        :raises InstanceNotFound: it is not the name of an instance.
+        """
+        return split_instance_name(instance_name(value))
+
+    def require(self, value: str | TaskInstance) -> Instance:
+        """The stored state of an instance.
+
+        :raises InstanceNotFound: the session has none of this name.
+        """
+        task, number = self.key_of(value)
+        for found in self.find_instances(task=task, number=number):
+            return found
+        raise InstanceNotFound(f"{task}#{number}", f"session {self.uid!r} has no such instance")
+
+    def present(self, record: Instance, plan: Plan | None = None) -> TaskInstance:
+        """What people see of one instance."""
+        return self.present_all([record], plan)[0]
+
+    def present_all(
+        self, records: Iterable[Instance], plan: Plan | None = None
+    ) -> list[TaskInstance]:
+        """What people see of some instances; their kwargs are fetched together, when asked for.
+
+        :param plan: the session's configuration, if the caller has just seen it.
+        """
+        records = list(records)
+        plan = plan or self.plan()
+        load = _KwargsLoader(self, plan, records)
+        presented = []
+        for record in records:
+            task = plan.tasks[record.task]
+            presented.append(
+                TaskInstance(
+                    record,
+                    task.config,
+                    load,
+                    ready=task.ready.holds(record.taken),
+                    barred=task.barred.holds(record.taken),
+                )
+            )
+        return presented
+
+
+class InstanceMap(Mapping[str, TaskInstance]):
+    """A session's instances by name; looks up one without reading the others."""
+
+    def __init__(self, storage: SessionStorage) -> None:
+        self._storage = storage
+
+    def __getitem__(self, name: str) -> TaskInstance:
+        try:
+            return self._storage[name]
+        except InstanceNotFound:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (instance.name for instance in self._storage.find_instances())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._storage.find_instances())
+
+    def __repr__(self) -> str:
+        return repr({instance.name: instance for instance in self._storage})
+
+
+class _KwargsLoader:
+    """Reads the firings that some instances took, once, when the first of them is asked."""
+
+    def __init__(
+        self, storage: SessionStorage, plan: Plan, records: Collection[Instance]
+    ) -> None:
+        self._storage = storage
+        self._plan = plan
+        self._records = records
+        self._texts: dict[int, str] | None = None
+
+    def __call__(self, record: Instance) -> dict[str, dict[str, Any]]:
+        kwargs = payload.decode(record.replacement) if record.replacement else {}
+        fired = _fired(self._plan.tasks[record.task].config, record)
+        if fired:
+            texts = self._load()
+            kwargs.update({trigger: payload.decode(texts[seq]) for trigger, seq in fired.items()})
+        return kwargs
+
+    def _load(self) -> dict[int, str]:
+        if self._texts is None:
+            seqs = {seq for record in self._records for seq in record.taken.values() if seq}
+            firings = self._storage.find_firings(seqs=seqs)
+            self._texts = {firing.seq: firing.kwargs for firing in firings}
+        return self._texts
+
+
+def _fired(config: TaskConfig, record: Instance) -> dict[str, int]:
+    """The firings whose kwargs the task gets: of ``after`` and ``andEvery``, given by nobody."""
+    return {name: seq for name, seq in record.taken.items() if seq and name in config.after}
+
+
+def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Metadata that is safe to store.
+
+    :raises InvalidPayload: it holds something that JSON cannot give back.
+    """
+    return payload.decode(payload.encode(metadata, what="metadata"))
+
+
+def _debug_instance(instance: TaskInstance) -> dict[str, Any]:
+    return {
+        "status": str(instance.status),
+        "kwargs": instance.kwargs,
+        "metadata": instance.metadata,
+        "attempt": instance.record.attempt,
+        "created_at": instance.record.created_at.isoformat(),
+        "changed_at": instance.record.changed_at.isoformat(),
+    }
+
+

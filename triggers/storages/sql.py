@@ -1,0 +1,264 @@
+"""The statements of the ``database`` storage: few, short, and each served by an index.
+
+Written once in the SQL that SQLite, PostgreSQL, MySQL and MariaDB share; the few differences are
+in :class:`Dialect`. Names are quoted because ``trigger`` and ``key`` are reserved words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from triggers import payload
+from triggers.models import from_instant, to_instant
+from triggers.types import Firing, Instance, Status
+
+INSTANCE_COLUMNS = (
+    "task",
+    "number",
+    "status",
+    "taken",
+    "replacement",
+    "result",
+    "metadata",
+    "attempt",
+    "token",
+    "due_at",
+    "not_before",
+    "sends",
+    "lineage",
+    "retries",
+    "created_at",
+    "changed_at",
+)
+FIRING_COLUMNS = ("seq", "trigger", "kwargs", "at", "key", "cause")
+
+
+class Cursor(Protocol):
+    """The part of a database cursor that is used here."""
+
+    rowcount: int
+
+    def execute(self, sql: str, params: Sequence[Any] = ...) -> Any: ...
+    def executemany(self, sql: str, params: Sequence[Sequence[Any]]) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between databases.
+
+    :ivar now: expression for the server's time in microseconds since 1970; ``None`` where the
+        database has no server, so that this process's clock is the storage's.
+    :ivar greatest: the function that returns the larger of two values.
+    :ivar returning: whether ``UPDATE … RETURNING`` works.
+    """
+
+    now: str | None
+    greatest: str = "GREATEST"
+    returning: bool = True
+    quote: str = '"'
+    insert_or_ignore: str = "INSERT INTO {} ON CONFLICT DO NOTHING"
+
+    def sql(self, text: str) -> str:
+        """A statement in this dialect."""
+        return text if self.quote == '"' else text.replace('"', self.quote)
+
+
+DIALECTS = {
+    "sqlite": Dialect(now=None, greatest="MAX"),
+    "postgresql": Dialect(now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"),
+    "mysql": Dialect(
+        now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+        returning=False,
+        quote="`",
+        insert_or_ignore="INSERT IGNORE INTO {}",
+    ),
+}
+
+
+@lru_cache(maxsize=8)
+def statements(vendor: str) -> Statements:
+    """The statements for a database vendor, made once.
+
+    :raises KeyError: the vendor is not supported.
+    """
+    return Statements(DIALECTS[vendor])
+
+
+class Statements:
+    """Every statement on the path of a firing."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        sql = dialect.sql
+        head = '"id", "seq", "clock", "configuration_id", "manager", "version"'
+        instance = _columns(INSTANCE_COLUMNS)
+        of_instance = '"session_id" = %s AND "task" = %s AND "number" = %s'
+
+        self.touch_session = {
+            own: sql(
+                f'UPDATE "triggers_session" SET "seq" = "seq" + %s, "clock" = {dialect.greatest}'
+                f'("clock", {"%s" if own else dialect.now}) WHERE "uid" = %s'
+                + (f" RETURNING {head}" if dialect.returning else "")
+            )
+            for own in (True, False)
+        }
+        self.read_session = sql(f'SELECT {head} FROM "triggers_session" WHERE "uid" = %s')
+        self.open_session = sql(
+            dialect.insert_or_ignore.format(
+                '"triggers_session" ("uid", "seq", "clock", "version", "created_at")'
+                " VALUES (%s, 0, %s, %s, %s)"
+            )
+        )
+        self.close_session = sql(
+            'UPDATE "triggers_session" SET "seq" = %s, "configuration_id" = %s, "manager" = %s'
+            ' WHERE "id" = %s'
+        )
+        self.add_configuration = sql(
+            dialect.insert_or_ignore.format(
+                '"triggers_configuration" ("digest", "body", "created_at") VALUES (%s, %s, %s)'
+            )
+        )
+        self.read_configuration = sql(
+            'SELECT "body" FROM "triggers_configuration" WHERE "digest" = %s'
+        )
+
+        self.read_awaiting = sql(
+            f'SELECT {_columns(INSTANCE_COLUMNS, "i")} FROM "triggers_awaited" a'
+            ' JOIN "triggers_instance" i ON i."session_id" = a."session_id"'
+            ' AND i."task" = a."task" AND i."number" = a."number"'
+            ' WHERE a."session_id" = %s AND a."trigger" = %s'
+        )
+        self.read_instances = sql(
+            f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s'
+        )
+        self.read_instance = sql(f'SELECT {instance} FROM "triggers_instance" WHERE {of_instance}')
+        self.due_instances = sql(
+            f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s AND "due_at" <= %s'
+        )
+        self.count = sql(
+            '(SELECT MAX("number") FROM "triggers_instance"'
+            ' WHERE "session_id" = %s AND "task" = %s)'
+        )
+        self.latest = sql(
+            '(SELECT MAX("seq") FROM "triggers_firing" WHERE "session_id" = %s AND "trigger" = %s)'
+        )
+        self.add_instance = sql(
+            f'INSERT INTO "triggers_instance" ("session_id", {instance})'
+            f" VALUES (%s, {_marks(INSTANCE_COLUMNS)})"
+        )
+        self.change_instance = sql(
+            f'UPDATE "triggers_instance" SET {_assignments(INSTANCE_COLUMNS[2:])}'
+            f" WHERE {of_instance}"
+        )
+        self.add_awaited = sql(
+            'INSERT INTO "triggers_awaited" ("session_id", "task", "number", "trigger")'
+            " VALUES (%s, %s, %s, %s)"
+        )
+        self.remove_awaited = sql(f'DELETE FROM "triggers_awaited" WHERE {of_instance}')
+        self.remove_awaited_trigger = sql(
+            f'DELETE FROM "triggers_awaited" WHERE {of_instance} AND "trigger" = %s'
+        )
+
+        firing = _columns(FIRING_COLUMNS)
+        self.read_firings = sql(f'SELECT {firing} FROM "triggers_firing" WHERE "session_id" = %s')
+        self.read_latest_firings = sql(
+            'SELECT MAX("seq") FROM "triggers_firing" WHERE "session_id" = %s GROUP BY "trigger"'
+        )
+        self.read_history = sql(
+            'SELECT "seq", "trigger" FROM "triggers_firing" WHERE "session_id" = %s ORDER BY "seq"'
+        )
+        self.read_keyed_firing = sql(
+            f'SELECT {_columns(FIRING_COLUMNS, "f")} FROM "triggers_idempotencykey" k'
+            ' JOIN "triggers_firing" f ON f."session_id" = k."session_id" AND f."seq" = k."seq"'
+            ' WHERE k."session_id" = %s AND k."trigger" = %s AND k."key" = %s'
+        )
+        self.add_firing = sql(
+            f'INSERT INTO "triggers_firing" ("session_id", {firing})'
+            f" VALUES (%s, {_marks(FIRING_COLUMNS)})"
+        )
+        self.add_key = sql(
+            'INSERT INTO "triggers_idempotencykey" ("session_id", "trigger", "key", "seq")'
+            " VALUES (%s, %s, %s, %s)"
+        )
+
+        mark = '"ref", "kind", "data", "due_at"'
+        self.read_pending = sql(
+            f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'
+        )
+        self.due_pending = sql(
+            f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s AND "due_at" <= %s'
+        )
+        self.add_pending = sql(
+            f'INSERT INTO "triggers_pendingmark" ("session_id", {mark}) VALUES (%s, %s, %s, %s, %s)'
+        )
+        self.move_pending = sql(
+            'UPDATE "triggers_pendingmark" SET "due_at" = %s WHERE "session_id" = %s AND "ref" = %s'
+        )
+        self.remove_pending = sql(
+            'DELETE FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'
+        )
+        self.remove_deferred = sql('DELETE FROM "triggers_deferredfiring" WHERE "id" = %s')
+
+
+def instance_row(record: Instance) -> list[Any]:
+    """Values of an instance in the order of ``INSTANCE_COLUMNS``."""
+    return [
+        record.task,
+        record.number,
+        record.status.value,
+        payload.dump(record.taken),
+        record.replacement,
+        record.result,
+        payload.dump(record.metadata) if record.metadata else payload.EMPTY,
+        record.attempt,
+        record.token,
+        to_instant(record.due_at),
+        to_instant(record.not_before),
+        record.sends,
+        record.lineage,
+        record.retries,
+        to_instant(record.created_at),
+        to_instant(record.changed_at),
+    ]
+
+
+def instance_of(row: Sequence[Any]) -> Instance:
+    """The instance of a row of ``INSTANCE_COLUMNS``."""
+    values: dict[str, Any] = dict(zip(INSTANCE_COLUMNS, row, strict=True))
+    values["status"] = Status(values["status"])
+    values["taken"] = payload.decode(values["taken"])
+    values["metadata"] = payload.decode(values["metadata"])
+    for name in ("due_at", "not_before", "created_at", "changed_at"):
+        values[name] = from_instant(values[name])
+    return Instance(**values)
+
+
+def firing_row(firing: Firing) -> list[Any]:
+    """Values of a firing in the order of ``FIRING_COLUMNS``."""
+    at = to_instant(firing.at)
+    return [firing.seq, firing.trigger, firing.kwargs, at, firing.key, firing.cause]
+
+
+def firing_of(row: Sequence[Any]) -> Firing:
+    """The firing of a row of ``FIRING_COLUMNS``."""
+    values: dict[str, Any] = dict(zip(FIRING_COLUMNS, row, strict=True))
+    values["at"] = from_instant(values["at"])
+    return Firing(**values)
+
+
+def _columns(names: Iterable[str], table: str = "") -> str:
+    prefix = f"{table}." if table else ""
+    return ", ".join(f'{prefix}"{name}"' for name in names)
+
+
+def _marks(names: Sequence[str]) -> str:
+    return ", ".join(["%s"] * len(names))
+
+
+def _assignments(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}" = %s' for name in names)

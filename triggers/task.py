@@ -1,0 +1,474 @@
+"""Trigger tasks: the code that an instance runs, and what it is given."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import uuid4
+
+from celery import Task
+from celery._state import _get_active_apps, connect_on_app_finalize
+
+from triggers import payload
+from triggers.engine.events import Claim, Fail, Finish, Report, Retry, Skip
+from triggers.exceptions import (
+    InstanceNotFound,
+    InvalidPayload,
+    MaxRetriesExceeded,
+    PayloadTooLarge,
+    get_context,
+)
+from triggers.logging import ControlFlow, LoggerContext, TaskLogger, log
+from triggers.runners.base import resolve
+from triggers.types import TaskInstance, split_instance_name
+
+if TYPE_CHECKING:
+    from triggers.manager import TriggerManager
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = [
+    "MaxRetriesExceeded",
+    "TaskContext",
+    "TaskRetry",
+    "TaskSkip",
+    "TriggerTask",
+    "execute",
+    "trigger_task",
+]
+
+
+class TaskRetry(ControlFlow):
+    """Raised by a task to be run again; made by :meth:`TriggerTask.retry`."""
+
+    log_level = logging.WARNING
+
+    def __init__(
+        self,
+        exc: BaseException | None,
+        cooldown: timedelta,
+        replacement_kwargs: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        self.exc = exc
+        self.cooldown = cooldown
+        self.replacement_kwargs = replacement_kwargs
+        reason = f": {type(exc).__name__}: {exc}" if exc is not None else ""
+        super().__init__(f"will be retried{reason}")
+
+
+class TaskSkip(ControlFlow):
+    """Raised by a task to end as ``skipped``; made by :meth:`TriggerTask.skip`."""
+
+    def __init__(self, metadata: Mapping[str, Any] | None) -> None:
+        self.metadata = metadata or {}
+        super().__init__("skipped by the task itself")
+
+
+class TaskContext:
+    """What a task gets: the kwargs of the triggers, the manager, a logger.
+
+    :ivar manager: a manager on the instance's session, for firing further triggers.
+    :ivar task_instance: the instance that is running.
+    """
+
+    def __init__(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        self.manager = manager
+        self.task_instance = task_instance
+        self._logger: TaskLogger | None = None
+
+    @property
+    def instance_name(self) -> str:
+        """The name of the instance that is running, such as ``t_importSubject#0``."""
+        return self.task_instance.name
+
+    @cached_property
+    def trigger_kwargs(self) -> dict[str, dict[str, Any]]:
+        """Kwargs by trigger name, with ``withParams`` merged under what was fired."""
+        return _merge(self.task_instance.config.with_params, self.task_instance.kwargs)
+
+    def filter_kwargs(self, filters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Validate and transform :attr:`trigger_kwargs` with the Filters library.
+
+        :param filters: by trigger name: filters by kwarg name, as for a ``FilterMapper``.
+            Triggers and kwargs that have none are left out of the result.
+        :raises ValueError: some value does not pass; the message names each one, and its
+            ``context`` attribute holds the library's messages by path.
+        """
+        import filters as f
+
+        runner = f.FilterRunner(
+            f.FilterMapper({name: f.FilterMapper(dict(each)) for name, each in filters.items()}),
+            {name: self.trigger_kwargs.get(name, {}) for name in filters},
+        )
+        if runner.is_valid():
+            cleaned: dict[str, dict[str, Any]] = runner.cleaned_data
+            return cleaned
+        problems = [
+            f"{path}: {message['message']}"
+            for path, messages in runner.errors.items()
+            for message in messages
+        ]
+        error = ValueError(f"{self.instance_name} got invalid kwargs: {'; '.join(problems)}")
+        error.context = runner.errors  # type: ignore[attr-defined]
+        raise error
+
+    def get_logger_context(
+        self, context: Mapping[str, Any] | None = None, *, logger: logging.Logger | None = None
+    ) -> LoggerContext:
+        """A ``with`` block that yields this instance's logger.
+
+        :param context: values for the ``context`` attribute of every record.
+        :param logger: where the records go; by default a logger named after the task.
+        """
+        name = self.task_instance.config.run
+        fields = {
+            "action": "run",
+            "session": self.manager.storage.uid,
+            "trigger": "",
+            "task": self.task_instance.task_name,
+            "instance": self.instance_name,
+        }
+        made = TaskLogger(logger or logging.getLogger(name), context, fields)
+        if self._logger is not None:
+            made.max_level = self._logger.max_level
+        self._logger = made
+        return LoggerContext(made)
+
+    @property
+    def log_level(self) -> int:
+        """The highest level logged so far."""
+        return self._logger.max_level if self._logger is not None else logging.NOTSET
+
+
+class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
+    """A Celery task that runs when its triggers have fired.
+
+    Define a subclass with :meth:`_run`: it registers itself under ``name``, which is
+    ``module.Class`` unless you set it. Set ``abstract = True`` on a base class of your own.
+
+    All options of a Celery task (``queue``, ``priority``, ``time_limit``, …) work as usual.
+    """
+
+    abstract = True
+    is_trigger_task = True
+
+    max_retries: int | None = 3
+    """How often :meth:`retry` may be used in one lineage; ``None`` means without limit."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("abstract", False):
+            return
+        cls.abstract = False
+        if not cls.__dict__.get("name"):
+            cls.name = f"{cls.__module__}.{cls.__name__}"
+        _register(cls)
+
+    def _run(self, context: TaskContext) -> Mapping[str, Any] | None:
+        """Do the work.
+
+        :returns: kwargs for the firing of the task's own name (``None`` means none).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define _run(self, context).")
+
+    def retry(  # type: ignore[override]
+        self,
+        exc: BaseException | None = None,
+        cooldown: float | timedelta = 0,
+        replacement_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        **unsupported: Any,
+    ) -> TaskRetry:
+        """An exception to raise: run this again, as a new instance, after a cool-down.
+
+        :param exc: why; by default the exception that is being handled. It is raised (under a
+            :class:`~triggers.exceptions.MaxRetriesExceeded`) when ``max_retries`` is used up.
+        :param cooldown: seconds to wait, or a ``timedelta``.
+        :param replacement_kwargs: trigger kwargs *instead of* those of this instance.
+        :raises TypeError: Celery's ``countdown`` or ``eta`` were given.
+        """
+        if unsupported:
+            given = ", ".join(sorted(unsupported))
+            raise TypeError(f"retry() does not take {given}; use cooldown=SECONDS.")
+        pause = cooldown if isinstance(cooldown, timedelta) else timedelta(seconds=cooldown or 0)
+        return TaskRetry(exc or sys.exc_info()[1], pause, replacement_kwargs)
+
+    def skip(self, metadata: Mapping[str, Any] | None = None) -> TaskSkip:
+        """An exception to raise: end this instance as ``skipped``, without a cascade.
+
+        :param metadata: added to the instance's metadata.
+        """
+        return TaskSkip(metadata)
+
+    def run(self, manager: Mapping[str, Any], instance: str) -> Any:
+        """What a Celery worker calls, with the message of a runner's ``task_kwargs``.
+
+        :raises Exception: what the task raised, after it was recorded, so that Celery and its
+            monitors see the failure too.
+        """
+        from triggers.manager import manager_from
+
+        return self.execute(manager_from(manager), instance, reraise=True)
+
+    def execute(
+        self,
+        manager: TriggerManager,
+        instance: str,
+        *,
+        early: bool = False,
+        reraise: bool = False,
+    ) -> Mapping[str, Any] | None:
+        """Run an instance to its end in this thread.
+
+        Does nothing if the instance is not ``scheduled`` any more, or gone.
+
+        :param early: do not wait for the end of a retry's cool-down.
+        :param reraise: raise what the task raised, after it was recorded.
+        :returns: what the task returned, if it finished.
+        """
+        attempt = _claim(manager, instance, early=early)
+        if attempt is None:
+            return None
+        try:
+            returned = self._run(attempt.context)
+            attempt.finish(returned)
+        except TaskSkip as skip:
+            attempt.skip(skip)
+        except TaskRetry as retry:
+            exceeded = attempt.retry(retry, self.max_retries)
+            if reraise and exceeded is not None:
+                raise exceeded from retry.exc
+        except Exception as error:
+            attempt.fail(error)
+            if reraise:
+                raise
+        except BaseException as error:
+            # The process is being ended; say so while it still can.
+            attempt.fail(error)
+            raise
+        else:
+            return returned
+        return None
+
+
+class _Attempt:
+    """One run of an instance, fenced by its token: reports what came of it, once."""
+
+    def __init__(self, context: TaskContext, token: str) -> None:
+        self.context = context
+        self.token = token
+        self.instance = context.task_instance
+        self.key = split_instance_name(self.instance.name)
+
+    def finish(self, returned: Any) -> None:
+        """The task returned.
+
+        :raises InvalidPayload: it returned something that cannot be stored.
+        :raises PayloadTooLarge: it returned too much.
+        """
+        what = f"the result of {self.instance.name}"
+        limit = self.context.manager.storage.payload_limit
+        result = payload.encode(returned, what=what, limit=limit)
+        manager = self.context.manager
+        event = Finish(
+            key=self.key,
+            token=self.token,
+            metadata=self._log_metadata(),
+            result=result,
+            fold=manager.folds_cascades,
+            hooks=manager.overridden_hooks,
+        )
+        self._report(event)
+
+    def fail(self, error: BaseException) -> None:
+        """The task raised."""
+        metadata = {**self._log_metadata(), **_describe(error)}
+        self._report(Fail(key=self.key, token=self.token, metadata=metadata))
+
+    def skip(self, skip: TaskSkip) -> None:
+        """The task skipped itself."""
+        try:
+            metadata = payload.decode(payload.encode(skip.metadata, what="skip metadata"))
+        except (InvalidPayload, PayloadTooLarge) as error:
+            self.fail(error)
+            return
+        metadata = {**self._log_metadata(), **metadata}
+        self._report(Skip(key=self.key, token=self.token, metadata=metadata))
+
+    def retry(self, retry: TaskRetry, limit: int | None) -> BaseException | None:
+        """The task asked for another try; returns the exception if it may not have one."""
+        name = self.instance.name
+        if limit is not None and self.instance.record.retries >= limit:
+            exceeded = MaxRetriesExceeded(name, limit)
+            exceeded.__cause__ = retry.exc
+            self.fail(exceeded)
+            return exceeded
+        replacement = None
+        try:
+            if retry.replacement_kwargs is not None:
+                replacement = encode_replacement(retry.replacement_kwargs, name)
+        except (InvalidPayload, PayloadTooLarge) as error:
+            self.fail(error)
+            return error
+        cause = _describe(retry.exc) if retry.exc is not None else {}
+        event = Retry(
+            key=self.key,
+            token=self.token,
+            metadata={**self._log_metadata(), **cause},
+            cooldown=retry.cooldown,
+            replacement=replacement,
+        )
+        self._report(event)
+        return None
+
+    def _report(self, event: Report) -> None:
+        manager = self.context.manager
+        if not manager.apply(event).outcome:
+            _log_dropped(
+                manager,
+                self.instance.name,
+                "%s of %s was not recorded: the instance was decided elsewhere meanwhile",
+                type(event).__name__.lower(),
+            )
+
+    def _log_metadata(self) -> dict[str, Any]:
+        level = self.context.log_level
+        return {"log_level": level} if level else {}
+
+
+def execute(manager: TriggerManager, instance: str) -> None:
+    """Run a scheduled instance here and now, to its end; its errors are recorded, not raised.
+
+    :raises InstanceNotFound: the session has no such instance.
+    """
+    from triggers.runners.synchronous import SynchronousTaskRunner
+
+    SynchronousTaskRunner().execute(manager, manager.storage[instance], early=True)
+
+
+def encode_replacement(kwargs: Mapping[str, Mapping[str, Any]], instance: str) -> str:
+    """Replacement kwargs as text.
+
+    :raises InvalidPayload: they are no mapping of mappings, or cannot be stored.
+    """
+    what = f"replacement kwargs of {instance}"
+    text = payload.encode(kwargs, what=what)
+    for trigger, values in kwargs.items():
+        if not isinstance(values, Mapping):
+            kind = type(values).__name__
+            reason = f"expected a mapping of kwargs, got {kind}."
+            raise InvalidPayload(f"{what}.{trigger}", kind, reason)
+    return text
+
+
+@overload
+def trigger_task(function: F, /) -> TriggerTask: ...
+@overload
+def trigger_task(
+    *, name: str | None = None, base: type[TriggerTask] = ..., **options: Any
+) -> Callable[[F], TriggerTask]: ...
+def trigger_task(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    base: type[TriggerTask] = TriggerTask,
+    **options: Any,
+) -> TriggerTask | Callable[[F], TriggerTask]:
+    """Turn a function into a registered trigger task.
+
+    The function gets the :class:`TaskContext` if it takes an argument, and its return value is
+    treated like that of ``_run``. The original stays reachable as ``.function``.
+
+    :param name: the task's name; by default ``module.function``.
+    :param base: class to extend.
+    :param options: attributes of the task, as for ``celery.shared_task``: ``max_retries``,
+        ``queue``, ``priority``, ``time_limit``, ….
+    """
+
+    def decorate(function: F) -> TriggerTask:
+        takes_context = bool(inspect.signature(function).parameters)
+
+        def _run(self: TriggerTask, context: TaskContext) -> Any:
+            return function(context) if takes_context else function()
+
+        attributes = {
+            "name": name or f"{function.__module__}.{function.__name__}",
+            "_run": _run,
+            "function": staticmethod(function),
+            "__doc__": function.__doc__,
+            "__module__": function.__module__,
+            **options,
+        }
+        cls = type(function.__name__, (base,), attributes)
+        return resolve(cls.name)
+
+    return decorate if function is None else decorate(function)
+
+
+def _register(cls: type[TriggerTask]) -> None:
+    # What celery.shared_task does for functions: tell the apps there are, and those to come.
+    connect_on_app_finalize(lambda app: app.register_task(cls()))
+    for app in _get_active_apps():
+        if app.finalized:
+            app.register_task(cls())
+
+
+def _claim(manager: TriggerManager, instance: str, *, early: bool) -> _Attempt | None:
+    token = uuid4().hex
+    event = Claim(key=split_instance_name(instance), token=token, early=early)
+    try:
+        transition = manager.apply(event)
+    except InstanceNotFound:
+        _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
+        return None
+    if transition.outcome is None:
+        _log_dropped(manager, instance, "%s of %s was dropped: it is not waiting to run", "start")
+        return None
+    claimed = manager.storage.present(transition.outcome, transition.plan)
+    return _Attempt(TaskContext(manager, claimed), token)
+
+
+def _log_dropped(manager: TriggerManager, instance: str, message: str, what: str) -> None:
+    fields = {"action": "drop", "session": manager.storage.uid, "instance": instance}
+    log(logging.INFO, message, what, instance, **fields)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings recursively; ``over`` wins."""
+    merged = dict(under)
+    for key, value in over.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            value = _merge(known, value)
+        merged[key] = value
+    return merged
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """What an instance's metadata says about the exception that ended it."""
+    text = "".join(traceback.format_exception(error))
+    return {"exception": _describe_one(error), "traceback": payload.safe_text(text)}
+
+
+def _describe_one(error: BaseException) -> dict[str, Any]:
+    names = []
+    for cls in type(error).__mro__[:-1]:
+        names += [cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"]
+    described: dict[str, Any] = {
+        "type": f"{type(error).__module__}.{type(error).__qualname__}",
+        "types": names,
+        "message": payload.safe_text(str(error), 10_000),
+        "context": {
+            payload.safe_text(str(name)): payload.describe(value)
+            for name, value in get_context(error).items()
+        },
+    }
+    if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
+        described["cause"] = _describe_one(error.__cause__)
+    return described

@@ -1,0 +1,328 @@
+"""The values that people and plug-ins see: statuses, task configurations, instances, results.
+
+All of them are read-only. What they hold can be handed out, pickled or logged without a storage.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from triggers import payload
+from triggers.exceptions import InstanceNotFound, InvalidUid
+
+UID_LIMIT = 255
+"""Characters of a session uid."""
+
+NAME_LIMIT = 255
+"""Characters of a task name, a trigger name or an idempotency key."""
+
+BY_HAND = 0
+"""In place of a firing's sequence number: these kwargs were given by hand."""
+
+
+class Status(StrEnum):
+    """Where a task instance is in its life; a ``str``, so it compares with ``"finished"``."""
+
+    UNSTARTED = "unstarted"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    REPLAYED = "replayed"
+    SKIPPED = "skipped"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether nothing more can happen to an instance that has this status."""
+        return self in _RESOLVED
+
+
+_RESOLVED = frozenset({Status.FINISHED, Status.REPLAYED, Status.SKIPPED, Status.ABANDONED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig:
+    """One task of a configuration.
+
+    :ivar name: the task's name, such as ``t_importSubject``.
+    :ivar run: name of the registered trigger task (a Celery task) that does the work.
+    :ivar after: names of the triggers that must fire, including ``and_every``.
+    :ivar unless: names of the triggers that, once all have fired, keep it from running.
+    :ivar and_every: the trigger that makes further instances, or ``None``.
+    :ivar using: name of the runner, or ``None`` for the manager's default.
+    :ivar directives: the configuration as it was given, in plain JSON.
+    """
+
+    name: str
+    run: str
+    after: frozenset[str] = frozenset()
+    unless: frozenset[str] = frozenset()
+    and_every: str | None = None
+    using: str | None = None
+    directives: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def with_params(self) -> dict[str, dict[str, Any]]:
+        """Static kwargs by trigger name (a fresh copy)."""
+        return copy.deepcopy(dict(self.directives.get("withParams") or {}))
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The custom directives (a fresh copy)."""
+        return {
+            name: copy.deepcopy(value)
+            for name, value in self.directives.items()
+            if name not in KNOWN_DIRECTIVES
+        }
+
+    extra = extras
+
+    def __repr__(self) -> str:
+        return f"<TaskConfig {self.name!r}>"
+
+
+KNOWN_DIRECTIVES = frozenset({"after", "andEvery", "unless", "withParams", "using", "run"})
+"""Directives with a meaning of their own; any other is kept as an extra."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """One firing of a trigger, as it is recorded.
+
+    :ivar seq: position in the session's history, from 1.
+    :ivar trigger: the name fired.
+    :ivar kwargs: JSON text (see :mod:`triggers.payload`).
+    :ivar at: when it was decided, aware UTC.
+    :ivar key: the caller's idempotency key, or ``None``.
+    :ivar cause: name of the instance whose outcome it is, or ``None`` for the outside world.
+    """
+
+    seq: int
+    trigger: str
+    kwargs: str
+    at: datetime
+    key: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireResult:
+    """What one call of ``fire`` did.
+
+    :ivar seq: sequence number of the firing; ``None`` while it is pending.
+    :ivar created: names of the instances that it created.
+    :ivar scheduled: names of the instances that it made ready to run.
+    :ivar abandoned: names of the instances that it ruled out.
+    :ivar duplicate: the idempotency key was known: nothing was done.
+    :ivar pending: recorded in the caller's transaction, to be decided right after its commit.
+    """
+
+    seq: int | None = None
+    created: tuple[str, ...] = ()
+    scheduled: tuple[str, ...] = ()
+    abandoned: tuple[str, ...] = ()
+    duplicate: bool = False
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """The stored state of one task instance.
+
+    The engine works on these. It knows kwargs only by the sequence number of the firing that
+    brought them, so a payload is stored once however many instances take it.
+
+    :ivar taken: sequence number of the firing taken, by trigger name (``unless`` included).
+    :ivar replacement: kwargs by trigger name, as JSON text, that were given by hand.
+    :ivar result: what the task returned, as JSON text, or ``None``.
+    :ivar metadata: plain JSON: ``exception``, ``traceback``, ``parent``, ``log_level``, ….
+    :ivar attempt: how many times a worker has started it.
+    :ivar token: the running attempt's fence; who does not hold it cannot report an outcome.
+    :ivar due_at: when recovery should look at it again, or ``None``.
+    :ivar not_before: the earliest start (a retry's cool-down), or ``None``.
+    :ivar sends: how many times it was handed to a runner after the first time.
+    :ivar lineage: number of the instance that this one retries or replays, first of its line.
+    :ivar retries: how many retries of the lineage came before it.
+    """
+
+    task: str
+    number: int
+    status: Status
+    taken: Mapping[str, int]
+    created_at: datetime
+    changed_at: datetime
+    replacement: str | None = None
+    result: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 0
+    token: str | None = None
+    due_at: datetime | None = None
+    not_before: datetime | None = None
+    sends: int = 0
+    lineage: int = 0
+    retries: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}#{self.number}"
+
+
+class TaskInstance:
+    """One execution of a task in a session, as it was when it was read.
+
+    Obtained from a storage (``storage.instances["t_x#0"]``), never made by hand.
+    """
+
+    __slots__ = ("_barred", "_load_kwargs", "_ready", "config", "record")
+
+    def __init__(
+        self,
+        record: Instance,
+        config: TaskConfig,
+        load_kwargs: Callable[[Instance], dict[str, dict[str, Any]]],
+        *,
+        ready: bool,
+        barred: bool,
+    ) -> None:
+        self.record = record
+        self.config = config
+        self._load_kwargs = load_kwargs
+        self._ready = ready
+        self._barred = barred
+
+    def __repr__(self) -> str:
+        return f"<TaskInstance {self.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskInstance):
+            return NotImplemented
+        return self.record == other.record
+
+    def __hash__(self) -> int:
+        return hash((self.record.task, self.record.number))
+
+    @property
+    def name(self) -> str:
+        """The instance's name, such as ``t_importSubject#0``."""
+        return self.record.name
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, such as ``t_importSubject``."""
+        return self.record.task
+
+    @property
+    def number(self) -> int:
+        """Position among the task's instances, from 0."""
+        return self.record.number
+
+    @property
+    def status(self) -> Status:
+        """The status, which is also a plain ``str``."""
+        return self.record.status
+
+    @property
+    def kwargs(self) -> dict[str, dict[str, Any]]:
+        """Kwargs of the ``after`` and ``andEvery`` triggers taken so far, by trigger name.
+
+        A fresh copy; changing it changes nothing that is stored.
+        """
+        return self._load_kwargs(self.record)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known about how it ran: ``result``, ``exception``, ``traceback``, ``parent``….
+
+        A fresh copy; use ``manager.update_instance_metadata`` to change what is stored.
+        """
+        known = copy.deepcopy(dict(self.record.metadata))
+        if self.record.result is not None:
+            known.setdefault("result", payload.decode(self.record.result))
+        return known
+
+    @property
+    def log_level(self) -> int:
+        """The highest level that the task logged (``logging.NOTSET`` until it has run)."""
+        level = self.record.metadata.get("log_level", logging.NOTSET)
+        return int(level)
+
+    @property
+    def log_level_name(self) -> str:
+        """The name of :attr:`log_level`, such as ``"WARNING"``."""
+        return logging.getLevelName(self.log_level)
+
+    @property
+    def logs_resolved(self) -> bool:
+        """Whether somebody marked its logs as dealt with."""
+        return bool(self.record.metadata.get("logs_resolved", False))
+
+    @property
+    def can_abandon(self) -> bool:
+        """Whether its ``unless`` condition holds (and it is not abandoned already)."""
+        return self._barred and self.status != Status.ABANDONED
+
+    @property
+    def can_schedule(self) -> bool:
+        """Whether its status still allows scheduling; says nothing about its triggers."""
+        return self.status == Status.UNSTARTED and not self._barred
+
+    @property
+    def can_run(self) -> bool:
+        """Whether all of its triggers have fired and it has not been started yet."""
+        return self._ready and (self.can_schedule or self.status == Status.SCHEDULED)
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether ``replay_failed_instance`` would accept it."""
+        return self.status == Status.FAILED
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether ``skip_failed_instance`` would accept it."""
+        return self.status == Status.FAILED
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.status.is_resolved
+
+
+def instance_name(value: str | TaskInstance) -> str:
+    """The name of an instance that was given as name or as object."""
+    return value.name if isinstance(value, TaskInstance) else value
+
+
+def split_instance_name(name: object) -> tuple[str, int]:
+    """Take ``t_x#0`` apart.
+
+    :raises InstanceNotFound: (a ``KeyError``) it is not the name of an instance.
+    """
+    if isinstance(name, str):
+        task, mark, number = name.rpartition("#")
+        if mark and task and number.isdecimal() and number.isascii():
+            return task, int(number)
+    raise InstanceNotFound(name, "an instance name looks like 't_x#0'")
+
+
+def check_uid(uid: object) -> str:
+    """Return a usable session uid.
+
+    :raises InvalidUid: it is no string, empty, too long, or holds U+0000.
+    """
+    if not isinstance(uid, str):
+        raise InvalidUid(uid, f"expected a str, got {type(uid).__name__}; use str(…).")
+    if not uid:
+        raise InvalidUid(uid, "it is empty.")
+    if len(uid) > UID_LIMIT:
+        reason = f"it has {len(uid)} characters; at most {UID_LIMIT} are allowed."
+        raise InvalidUid(uid[:40] + "…", reason)
+    if "\x00" in uid:
+        raise InvalidUid(uid, "it contains U+0000.")
+    return uid
