@@ -20,9 +20,9 @@ other words):
   What is scheduled is not recalled (E06).
 * *Recording* (rule 4): every firing is remembered, also when no task names it.
 * *Configuration*: the first one behaves as if it had been there before everything that was fired; a
-  later one does so only when asked. Otherwise loading creates nothing, and the next firing that
-  reaches the new task brings the latest firings with it, because that is how every new instance
-  starts. Loading a task again unchanged changes nothing.
+  later one does so only when asked, and only for tasks that have no instance yet. Otherwise loading
+  creates nothing, and the next firing that reaches the new task brings the latest firings with it,
+  because that is how every new instance starts. Loading a task again unchanged changes nothing.
 * *Cascade* (E14): an instance that finishes fires the name of its task, with its result as kwargs.
 * *Retry and replay* (E16, E22): the old instance is marked replayed, and a copy with the next
   number and the same kwargs (or those given instead) is scheduled at once, with the old name as its
@@ -63,11 +63,11 @@ class ReferenceSession:
                     f"The text does not say what a changed {task} means for its instances."
                 )
         is_first = not self.tasks
-        new_tasks = [task for task in config if task not in self.tasks]
+        have_instances = {instance["task"] for instance in self.instances.values()}
         self.tasks.update(config)
         if is_first or apply_history:
             for count in range(1, len(self.fired) + 1):
-                for task in new_tasks:
+                for task in config.keys() - have_instances:
                     self._offer(task, self.fired[:count])
 
     def fire(self, trigger: str, kwargs: Kwargs | None = None, key: str | None = None) -> bool:

@@ -1,3 +1,93 @@
-"""System checks: each way in which a set-up can be wrong, with an id of its own."""
+"""System checks: each way in which a set-up can be wrong, with an id of its own.
+
+=================  ==============================================================================
+``triggers.E001``  ``TRIGGERS`` has a wrong shape
+``triggers.E002``  it names a manager, storage or runner that is not registered
+``triggers.E003``  its ``OPTIONS`` do not fit the storage
+``triggers.W001``  SQLite without the options that let several writers wait for each other
+``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
+=================  ==============================================================================
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from triggers import conf
+from triggers.exceptions import SettingsError, UnknownBackend
+from triggers.manager import trigger_managers
+from triggers.runners import default_runner_name, task_runners
+from triggers.storages import storage_backends
+
+SQLITE_HINT = (
+    "In DATABASES[{alias!r}]['OPTIONS'] set 'transaction_mode': 'IMMEDIATE', 'timeout': 20 and "
+    "'init_command': 'PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;'."
+)
+
+
+@register("triggers")
+def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
+    """Check every alias of ``TRIGGERS``."""
+    try:
+        aliases = conf.aliases()
+    except SettingsError as error:
+        return [Error(str(error), id="triggers.E001")]
+    return [message for alias in aliases.values() for message in _check_alias(alias)]
+
+
+def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
+    place = f"TRIGGERS[{alias.name!r}]"
+    runner = alias.runner or default_runner_name()
+    named = (
+        ("MANAGER", trigger_managers, alias.manager),
+        ("STORAGE", storage_backends, alias.storage),
+        ("RUNNER", task_runners, runner),
+    )
+    missing = False
+    for key, registry, name in named:
+        try:
+            registry.get_class(name)
+        except UnknownBackend as error:
+            missing = True
+            yield Error(f"{place}[{key!r}]: {error}", id="triggers.E002")
+    if missing:
+        return
+    try:
+        storage = storage_backends.get_class(alias.storage)("check", **alias.options)
+    except (TypeError, SettingsError, ImproperlyConfigured, LookupError, ValueError) as error:
+        yield Error(f"{place}['OPTIONS']: {error}", id="triggers.E003")
+        return
+    if alias.storage == "memory" and runner == "celery":
+        yield Warning(
+            f"{place}: the memory storage is not shared with Celery workers.",
+            hint="Use the database storage, or the threading runner.",
+            id="triggers.W002",
+        )
+    using = getattr(storage, "using", None)
+    if using is not None and connections[using].vendor == "sqlite":
+        yield from _check_sqlite(using)
+
+
+def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
+    options = connections[alias].settings_dict.get("OPTIONS", {})
+    wanted = {
+        "transaction_mode='IMMEDIATE'": options.get("transaction_mode", "") in _IMMEDIATE,
+        "a timeout of 5 s or more": options.get("timeout", 5) >= 5,
+        "journal_mode=WAL": "wal" in str(options.get("init_command", "")).lower(),
+    }
+    lacking = [what for what, there in wanted.items() if not there]
+    if lacking:
+        yield Warning(
+            f"DATABASES[{alias!r}] is SQLite without {', '.join(lacking)}: writers that meet "
+            "may fail with 'database is locked' instead of waiting.",
+            hint=SQLITE_HINT.format(alias=alias),
+            id="triggers.W001",
+        )
+
+
+_IMMEDIATE = {"IMMEDIATE", "EXCLUSIVE", "immediate", "exclusive"}

@@ -185,7 +185,7 @@ def _check_params(value: Any, path: str, problems: Problems) -> None:
             problems.append((place, reason))
         else:
             _check_storable(item, place, problems)
-    _check_storable({key: None for key in value}, path, problems)
+    _check_storable(dict.fromkeys(value), path, problems)
 
 
 def _check_run(value: Any, path: str, problems: Problems) -> None:

@@ -78,7 +78,10 @@ class TriggerManager:
     """The name under which the manager is registered, so that workers find it."""
 
     default_task_runner_name: str | None = None
-    """Runner of tasks without ``using``; ``None`` means ``triggers.runners.DEFAULT_TASK_RUNNER``."""
+    """Runner of tasks without ``using``; ``None``: ``triggers.runners.DEFAULT_TASK_RUNNER``."""
+
+    alias_runner: str | None = None
+    """Runner that the ``TRIGGERS`` alias of this manager names, if it came from there."""
 
     def __init__(self, storage: SessionStorage) -> None:
         self.storage = storage
@@ -333,6 +336,7 @@ class TriggerManager:
         storage = self.storage
         return {
             "name": self.name,
+            "runner": self.alias_runner,
             "storage": {"name": storage.name, "uid": storage.uid, "options": storage.options},
         }
 
@@ -357,7 +361,8 @@ class TriggerManager:
 
     def runner_name(self, task: TaskConfig) -> str:
         """The runner of a task: its ``using``, else the manager's, else the global default."""
-        return task.using or self.default_task_runner_name or runners.default_runner_name()
+        chosen = task.using or self.default_task_runner_name
+        return chosen or runners.default_runner_name(self.alias_runner)
 
     def decide_deferred(self, ref: int) -> FireResult | None:
         """Decide a firing that was recorded in a transaction; ``None`` if somebody else has.
@@ -459,6 +464,7 @@ def manager_from(reference: Mapping[str, Any]) -> TriggerManager:
     manager: TriggerManager = trigger_managers.get(
         reference["name"], cls(storage["uid"], **storage["options"])
     )
+    manager.alias_runner = reference.get("runner")
     return manager
 
 
@@ -473,8 +479,7 @@ def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerMan
     alias = conf.get_alias(using)
     storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
     manager: TriggerManager = trigger_managers.get(alias.manager, storage)
-    if alias.runner is not None and manager.default_task_runner_name is None:
-        manager.default_task_runner_name = alias.runner
+    manager.alias_runner = alias.runner
     return manager
 
 

@@ -69,7 +69,7 @@ class Configuration(models.Model):
     created_at = InstantField()
 
     def __str__(self) -> str:
-        return self.digest[:12]
+        return str(self.digest)[:12]
 
 
 class Session(models.Model):
@@ -84,7 +84,7 @@ class Session(models.Model):
     created_at = InstantField()
 
     def __str__(self) -> str:
-        return self.uid
+        return str(self.uid)
 
 
 class Firing(models.Model):
@@ -95,7 +95,7 @@ class Firing(models.Model):
     trigger = NameField(max_length=NAME_LIMIT)
     kwargs = models.TextField()
     at = InstantField()
-    key = NameField(max_length=NAME_LIMIT, null=True)  # noqa: DJ001  # none was given
+    key = NameField(max_length=NAME_LIMIT, null=True)  # none was given
     cause = models.CharField(max_length=NAME_LIMIT + 20, null=True)  # noqa: DJ001  # the world
 
     class Meta:
@@ -120,7 +120,9 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["session", "trigger", "key"], name="triggers_key_firing")
+            models.UniqueConstraint(
+                fields=["session", "trigger", "key"], name="triggers_key_firing"
+            )
         ]
 
     def __str__(self) -> str:
@@ -150,7 +152,9 @@ class Instance(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["session", "task", "number"], name="triggers_instance_number")
+            models.UniqueConstraint(
+                fields=["session", "task", "number"], name="triggers_instance_number"
+            )
         ]
         indexes = [models.Index(fields=["session", "status"], name="triggers_instance_status")]
 
@@ -193,7 +197,7 @@ class PendingMark(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.ref
+        return str(self.ref)
 
 
 class DeferredFiring(models.Model):
@@ -206,7 +210,7 @@ class DeferredFiring(models.Model):
     uid = NameField(max_length=UID_LIMIT, db_index=True)
     trigger = NameField(max_length=NAME_LIMIT)
     kwargs = models.TextField()
-    key = NameField(max_length=NAME_LIMIT, null=True)  # noqa: DJ001  # none was given
+    key = NameField(max_length=NAME_LIMIT, null=True)  # none was given
     manager = models.CharField(max_length=NAME_LIMIT)
     created_at = InstantField(db_index=True)
 
@@ -220,4 +224,4 @@ class SessionLock(models.Model):
     digest = models.CharField(max_length=64, primary_key=True)
 
     def __str__(self) -> str:
-        return self.digest[:12]
+        return str(self.digest)[:12]

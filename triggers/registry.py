@@ -29,6 +29,7 @@ class Registry(EntryPointClassRegistry):  # type: ignore[misc]  # the library is
         super().__init__(group)
         self._base = base
         self._classes: dict[str, type] = {}
+        self._known: dict[str, EntryPoint] | None = None
 
     def __contains__(self, key: object) -> bool:
         return key in self._classes or key in self._entry_points()
@@ -69,16 +70,18 @@ class Registry(EntryPointClassRegistry):  # type: ignore[misc]  # the library is
             found = self._classes[key] = self._load(key)
         return found
 
+    def refresh(self) -> None:
+        """Look for entry points again, after a distribution was installed at run time."""
+        self._known = None
+
     def items(self) -> Any:
         """All names with their classes; imports every one of them."""
         return {name: self.get_class(name) for name in self.names()}.items()
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        # importlib caches what it reads, but not the grouping; ours lasts until refresh().
-        if self._cache is None:
-            self._cache = {each.name: each for each in entry_points(group=self.group)}
-        known: dict[str, EntryPoint] = self._cache
-        return known
+        if self._known is None:
+            self._known = {each.name: each for each in entry_points(group=self.group)}
+        return self._known
 
     def _load(self, key: str) -> type:
         entry_point = self._entry_points().get(key)

@@ -177,7 +177,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         """
         raise NotImplementedError(f"{type(self).__name__} must define _run(self, context).")
 
-    def retry(  # type: ignore[override]
+    def retry(
         self,
         exc: BaseException | None = None,
         cooldown: float | timedelta = 0,
@@ -351,18 +351,18 @@ def execute(manager: TriggerManager, instance: str) -> None:
     SynchronousTaskRunner().execute(manager, manager.storage[instance], early=True)
 
 
-def encode_replacement(kwargs: Mapping[str, Mapping[str, Any]], instance: str) -> str:
+def encode_replacement(kwargs: Mapping[str, Any], instance: str) -> str:
     """Replacement kwargs as text.
 
     :raises InvalidPayload: they are no mapping of mappings, or cannot be stored.
     """
     what = f"replacement kwargs of {instance}"
     text = payload.encode(kwargs, what=what)
-    for trigger, values in kwargs.items():
-        if not isinstance(values, Mapping):
-            kind = type(values).__name__
-            reason = f"expected a mapping of kwargs, got {kind}."
-            raise InvalidPayload(f"{what}.{trigger}", kind, reason)
+    flat = [trigger for trigger, values in kwargs.items() if not isinstance(values, Mapping)]
+    if flat:
+        kind = type(kwargs[flat[0]]).__name__
+        reason = f"expected a mapping of kwargs, got {kind}."
+        raise InvalidPayload(f"{what}.{flat[0]}", kind, reason)
     return text
 
 
@@ -405,8 +405,8 @@ def trigger_task(
             "__module__": function.__module__,
             **options,
         }
-        cls = type(function.__name__, (base,), attributes)
-        return resolve(cls.name)
+        type(function.__name__, (base,), attributes)
+        return resolve(attributes["name"])
 
     return decorate if function is None else decorate(function)
 

@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -361,7 +362,6 @@ class TestMistakes:
             (["--workers", "0"], "'0' is not a whole number above 0"),
             (["--workers", "two"], "'two' is not a whole number above 0"),
             (["--delimiter", "::"], "'::' is not a single character"),
-            (["--json", "/no/such/directory/x.json"], "no directory /no/such/directory"),
         ],
     )
     def test_options_that_cannot_be_used_are_explained(
@@ -380,6 +380,13 @@ class TestMistakes:
         with pytest.raises(CommandError, match=r"the log .*: Is a directory"):
             call_command("triggers", "backtest", str(workflow), str(tmp_path))
 
+    def test_figures_that_could_not_be_written_are_told_before_the_work(
+        self, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "nowhere" / "figures.json"
+        with pytest.raises(CommandError, match=r"There is no directory .*nowhere to write"):
+            call_command("triggers", "backtest", "no.json", "no.csv", "--json", str(target))
+
     def test_a_hostile_xes_file_is_refused(self, backtest: Backtest) -> None:
         log = '<!DOCTYPE log [<!ENTITY a "aaaa">]><log/>'
         with pytest.raises(CommandError, match="declares the entity 'a'"):
@@ -388,6 +395,71 @@ class TestMistakes:
     def test_without_a_subcommand_the_choice_is_named(self) -> None:
         with pytest.raises(CommandError, match="SUBCOMMAND"):
             call_command("triggers")
+
+
+class BrokenStorage(MemoryStorageBackend):
+    """A storage whose server has gone away, which each operation says in its own way."""
+
+    name = "broken"
+
+    def transact(self, event: Event) -> Transition:
+        raise StorageUnavailable("broken", "it has gone away while writing")
+
+    def delete(self) -> None:
+        raise StorageUnavailable("broken", "it has gone away while deleting")
+
+
+class TestTrouble:
+    def test_of_several_errors_of_a_storage_the_first_is_told(self, backtest: Backtest) -> None:
+        storage_backends.register(BrokenStorage)
+        try:
+            with pytest.raises(CommandError, match="gone away while writing"):
+                backtest("--storage", "broken")
+        finally:
+            storage_backends.unregister("broken")
+
+    @pytest.mark.usefixtures("recording")
+    def test_an_error_in_a_worker_process_is_told(self, backtest: Backtest) -> None:
+        """The storage is registered in this process only, which is an easy mistake to make."""
+        with pytest.raises(CommandError, match="process failed: Nothing is registered as 'record"):
+            backtest("--storage", "recording", "--workers", "2")
+
+    def test_an_error_in_a_thread_is_raised(self, tmp_path: Path) -> None:
+        job = Job(run_id="x", storage="memory", workflow={}, spool=tmp_path / "no spool")
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            run_workers(job, 2, lambda _done: None)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_worker_process_that_dies_is_noticed(self, backtest: Backtest) -> None:
+        killed: list[int] = []
+
+        def kill_one() -> None:
+            while not (children := multiprocessing.active_children()):
+                time.sleep(0.01)
+            children[0].kill()
+            killed.append(1)
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        try:
+            with pytest.raises(CommandError, match="A worker process died"):
+                backtest("--storage", "database", "--workers", "2")
+        finally:
+            killer.join(timeout=10)
+        assert killed
+
+    def test_processes_need_settings_that_they_can_load(
+        self, backtest: Backtest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+        with pytest.raises(CommandError, match="DJANGO_SETTINGS_MODULE, which is not set"):
+            backtest("--storage", "database", "--workers", "2")
+
+    def test_processes_need_a_database_that_they_can_open(
+        self, backtest: Backtest, settings: Any
+    ) -> None:
+        with pytest.raises(CommandError, match="SQLite database in memory belongs to one process"):
+            check_in_memory(backtest)
 
 
 class TestOutput:
@@ -444,7 +516,9 @@ class TestOutput:
 PROGRAM = """
 import sys
 from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
 """
 
 
@@ -513,3 +587,46 @@ def read_terminal(terminal: int) -> bytes:
     except OSError:
         # How Linux says that nobody holds the other end any more.
         return b""
+
+
+PAGE = ROOT / "docs" / "howto" / "backtest.rst"
+VARYING = ("firings/s", "joins/s", "elapsed")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The code blocks of a page in reStructuredText: language and content."""
+    pattern = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+    return [
+        (language, textwrap.dedent(code)) for language, code in pattern.findall(page.read_text())
+    ]
+
+
+def words(text: str) -> list[list[str]]:
+    """Lines without those that differ from run to run, and without the width of columns."""
+    return [line.split() for line in text.splitlines() if line and not line.startswith(VARYING)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_how_to_page_runs_as_printed(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text(PROGRAM)
+    environment = servers.subprocess_environment()
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    output = ""
+    compared = 0
+    for language, code in blocks(PAGE):
+        if language == "text":
+            assert words(output) == words(code)
+            compared += 1
+            continue
+        done = subprocess.run(
+            ["bash", "-e", "-u", "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        output = done.stdout
+    assert compared >= 6

@@ -250,6 +250,14 @@ def test_a_later_configuration_looks_back_when_it_is_asked_to() -> None:
     }
 
 
+def test_a_task_that_was_loaded_without_a_look_back_can_still_have_one() -> None:
+    session = session_with(t_x={"after": ["b"]})
+    session.fire("b", {"n": 1})
+    session.configure({"t_late": {"after": ["b"]}})
+    session.configure({"t_late": {"after": ["b"]}}, apply_history=True)
+    assert statuses(session) == {"t_x#0": "scheduled", "t_late#0": "scheduled"}
+
+
 def test_loading_the_same_configuration_again_changes_nothing() -> None:
     session = questionnaire()
     session.fire("pageReceived")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from time import perf_counter
 
 from triggers.backtest.event import Malformed
@@ -12,6 +13,7 @@ from triggers.backtest.tally import Tally
 from triggers.exceptions import InvalidPayload, InvalidTrigger, InvalidUid, PayloadTooLarge
 from triggers.manager import TriggerManager
 from triggers.storages import storage_backends
+from triggers.storages.session import SessionStorage
 from triggers.task import TaskContext, TriggerTask
 
 REFUSALS = (InvalidTrigger, InvalidPayload, InvalidUid, PayloadTooLarge)
@@ -57,7 +59,7 @@ def _replay_case(job: Job, case: str, firings: Iterator[Firing], tally: Tally, s
         for firing in firings:
             _refuse(job, firing, error, tally, stop)
         return 0.0
-    try:
+    with nullcontext() if job.keep else _deleted_afterwards(storage):
         manager = TriggerManager(storage)
         manager.update_configuration(job.workflow)
         for firing in firings:
@@ -69,10 +71,19 @@ def _replay_case(job: Job, case: str, firings: Iterator[Firing], tally: Tally, s
                 tally.fired += 1
         seconds = perf_counter() - started
         tally.add_session((instance.task_name, instance.status) for instance in storage)
-    finally:
-        if not job.keep:
-            storage.delete()
     return seconds
+
+
+@contextmanager
+def _deleted_afterwards(storage: SessionStorage) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # If the storage is in trouble, the first error is the one that explains it.
+        with suppress(Exception):
+            storage.delete()
+        raise
+    storage.delete()
 
 
 def _refuse(job: Job, firing: Firing, error: Exception, tally: Tally, stop: Stop) -> None:

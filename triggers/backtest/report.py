@@ -161,7 +161,8 @@ class Report:
             return
         yield f"The sessions were kept; the uid of each is {prefix!r} and the name of its case."
         if self._trial.storage == _HELD_BY_DATABASE:
-            yield f"In the database: Session.objects.filter(uid__startswith={prefix!r})"
+            query = f"Session.objects.filter(uid__startswith={prefix!r})"
+            yield f"In the database: triggers.models.{query}"
 
     def _task_json(self, task: TaskTally) -> dict[str, Any]:
         sessions = {title: task.sessions[status] for status, title in self._statuses.items()}

@@ -15,7 +15,7 @@ from triggers.backtest.job import Job
 from triggers.backtest.progress import Reporter
 from triggers.backtest.spool import Spool
 from triggers.backtest.tally import Tally, Trouble
-from triggers.backtest.workers import run_workers
+from triggers.backtest.workers import check_workers, run_workers
 from triggers.backtest.workflow import Workflow, outside_triggers, rehearse
 from triggers.configuration import parse, suspicions
 from triggers.exceptions import TriggersError
@@ -100,6 +100,7 @@ class Trial:
         # Before the log is read, which may take minutes: what is wrong with the rest?
         configuration = parse(rehearsal)
         storage_backends.get_class(self.storage)
+        check_workers(self.storage, self.workers)
         with tempfile.TemporaryDirectory(prefix="triggers-backtest-") as directory:
             path = Path(directory) / "spool.sqlite3"
             spool = Spool(path, workers=self.workers, shuffle=self.shuffle)

@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import threading
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
@@ -22,12 +23,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from triggers.backtest.job import Job, Stop
 from triggers.backtest.tally import Tally
-from triggers.exceptions import TriggersError
+from triggers.exceptions import ConfigurationWarning, TriggersError
 
 Advance = Callable[[int], None]
 
 _Receiver: TypeAlias = "Connection[None, int | Tally | str]"
 _Sender: TypeAlias = "Connection[int | Tally | str, None]"
+
+# The one storage that other processes cannot see; any other gains from their interpreters.
+_SHARED_BY_THREADS = "memory"
 
 _SETTINGS = "DJANGO_SETTINGS_MODULE"
 
@@ -36,19 +40,38 @@ class WorkersError(TriggersError, RuntimeError):
     """The shares cannot be run in processes here, or a process has failed."""
 
 
+def check_workers(storage: str, workers: int) -> None:
+    """Find out early, before a long log is read, whether the shares can be run.
+
+    :raises WorkersError: processes are needed, but could not load the settings or open the
+        database.
+    """
+    if workers == 1 or storage == _SHARED_BY_THREADS:
+        return
+    if not os.environ.get(_SETTINGS):
+        raise WorkersError(
+            f"Worker processes load the settings from {_SETTINGS}, which is not set. "
+            "Set it, or use --workers 1."
+        )
+    if storage == "database" and any(_is_in_memory(each) for each in connections.all()):
+        raise WorkersError(
+            "A SQLite database in memory belongs to one process. Use a file, or --workers 1."
+        )
+
+
 def run_workers(job: Job, workers: int, advance: Advance) -> list[Tally]:
     """Run all shares and wait for them.
 
     :param workers: over how many workers the spool spreads the cases, from 1.
     :param advance: called in this thread with the number of further events that are done.
-    :raises WorkersError: processes cannot do what is asked for, or one of them failed.
+    :raises WorkersError: a worker process failed.
     """
     if workers == 1:
         from triggers.backtest.replay import replay
 
-        return [replay(job, 0, advance=advance, stop=threading.Event())]
-    # Only threads share the memory storage; anything else gains from leaving the interpreter lock.
-    run = _run_threads if job.storage == "memory" else _run_processes
+        with _hushed():
+            return [replay(job, 0, advance=advance, stop=threading.Event())]
+    run = _run_threads if job.storage == _SHARED_BY_THREADS else _run_processes
     return run(job, workers, advance)
 
 
@@ -65,27 +88,38 @@ def _run_threads(job: Job, workers: int, advance: Advance) -> list[Tally]:
             messages.put(error)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
-    for thread in threads:
-        thread.start()
     tallies: list[Tally] = []
-    try:
-        while len(tallies) < workers:
-            message = messages.get()
-            if isinstance(message, BaseException):
-                raise message
-            if isinstance(message, Tally):
-                tallies.append(message)
-            else:
-                advance(message)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    # Filters belong to the whole process, so they are set around the threads, not inside.
+    with _hushed():
+        try:
+            for thread in threads:
+                thread.start()
+            while len(tallies) < workers:
+                message = messages.get()
+                if isinstance(message, BaseException):
+                    raise message
+                if isinstance(message, Tally):
+                    tallies.append(message)
+                else:
+                    advance(message)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
     return tallies
 
 
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep quiet about what the figures say once, and each session's configuration would repeat."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConfigurationWarning)
+        yield
+
+
 def _run_processes(job: Job, workers: int, advance: Advance) -> list[Tally]:
-    databases = _databases_for_processes(job)
+    # A test runner, for one, has put other databases in place of those that the settings name.
+    databases = {each.alias: str(each.settings_dict["NAME"]) for each in connections.all()}
     # A forked child would share sockets and locks with this process; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -126,37 +160,13 @@ def _receive(pipe: _Receiver) -> int | Tally:
     except EOFError:
         raise WorkersError("A worker process died; the figures would be incomplete.") from None
     if isinstance(message, str):
-        raise WorkersError(f"A worker process failed:\n{message}")
+        raise WorkersError(f"A worker process failed: {message}")
     return message
-
-
-def _databases_for_processes(job: Job) -> dict[str, str]:
-    """Names of the databases that this process has open, so that children open the same.
-
-    A test runner, for one, has put others in place of those that the settings name.
-
-    :raises WorkersError: another process cannot open them, or cannot load the settings.
-    """
-    if not os.environ.get(_SETTINGS):
-        raise WorkersError(
-            f"Worker processes load the settings from {_SETTINGS}, which is not set. "
-            "Set it, or use --workers 1."
-        )
-    for connection in connections.all():
-        if (
-            job.storage == "database"
-            and connection.vendor == "sqlite"
-            and _is_in_memory(connection)
-        ):
-            raise WorkersError(
-                "A SQLite database in memory belongs to one process. Use a file, or --workers 1."
-            )
-    return {each.alias: str(each.settings_dict["NAME"]) for each in connections.all()}
 
 
 def _is_in_memory(connection: BaseDatabaseWrapper) -> bool:
     name = str(connection.settings_dict["NAME"])
-    return ":memory:" in name or "mode=memory" in name
+    return connection.vendor == "sqlite" and (":memory:" in name or "mode=memory" in name)
 
 
 def _work(job: Job, worker: int, databases: dict[str, str], stop: Stop, sender: _Sender) -> None:
@@ -167,13 +177,16 @@ def _work(job: Job, worker: int, databases: dict[str, str], stop: Stop, sender: 
             connections[alias].settings_dict["NAME"] = name
         from triggers.backtest.replay import replay
 
-        sender.send(replay(job, worker, advance=sender.send, stop=stop))
+        with _hushed():
+            sender.send(replay(job, worker, advance=sender.send, stop=stop))
     except (KeyboardInterrupt, BrokenPipeError):
         # The parent was interrupted as well, or has given up and no longer listens.
         pass
-    except BaseException:
+    except BaseException as error:
+        # Our own errors explain themselves; of any other, the place is needed to find the cause.
+        text = str(error) if isinstance(error, TriggersError) else traceback.format_exc()
         with contextlib.suppress(BrokenPipeError):
-            sender.send(traceback.format_exc())
+            sender.send(text)
     finally:
         connections.close_all()
         sender.close()

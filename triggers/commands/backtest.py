@@ -26,6 +26,9 @@ from triggers.exceptions import (
     UnknownBackend,
 )
 
+_INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C has ended."""
+
 
 class Backtest(Subcommand):
     """Fire the events of a log on sessions of their own, and show what became of each task."""
@@ -121,6 +124,8 @@ class Backtest(Subcommand):
             raise CommandError(f"{options['log']}: {error}") from None
         except (UnknownBackend, SettingsError, StorageUnavailable, WorkersError) as error:
             raise CommandError(str(error)) from None
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.", returncode=_INTERRUPTED) from None
 
     def _reporter(self, options: dict[str, Any]) -> Reporter:
         if options["verbosity"] == 0:

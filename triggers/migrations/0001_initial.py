@@ -6,135 +6,250 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Configuration',
+            name="Configuration",
             fields=[
-                ('digest', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('body', models.TextField()),
-                ('created_at', triggers.models.InstantField()),
+                ("digest", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("body", models.TextField()),
+                ("created_at", triggers.models.InstantField()),
             ],
         ),
         migrations.CreateModel(
-            name='DeferredFiring',
+            name="DeferredFiring",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uid', triggers.models.NameField(db_index=True, max_length=255)),
-                ('trigger', triggers.models.NameField(max_length=255)),
-                ('kwargs', models.TextField()),
-                ('key', triggers.models.NameField(max_length=255, null=True)),
-                ('manager', models.CharField(max_length=255)),
-                ('created_at', triggers.models.InstantField(db_index=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("uid", triggers.models.NameField(db_index=True, max_length=255)),
+                ("trigger", triggers.models.NameField(max_length=255)),
+                ("kwargs", models.TextField()),
+                ("key", triggers.models.NameField(max_length=255, null=True)),
+                ("manager", models.CharField(max_length=255)),
+                ("created_at", triggers.models.InstantField(db_index=True)),
             ],
         ),
         migrations.CreateModel(
-            name='SessionLock',
+            name="SessionLock",
             fields=[
-                ('digest', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("digest", models.CharField(max_length=64, primary_key=True, serialize=False)),
             ],
         ),
         migrations.CreateModel(
-            name='Session',
+            name="Session",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uid', triggers.models.NameField(max_length=255, unique=True)),
-                ('manager', models.CharField(max_length=255, null=True)),
-                ('seq', models.BigIntegerField(default=0)),
-                ('clock', triggers.models.InstantField()),
-                ('version', models.IntegerField(default=1)),
-                ('created_at', triggers.models.InstantField()),
-                ('configuration', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, to='triggers.configuration')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("uid", triggers.models.NameField(max_length=255, unique=True)),
+                ("manager", models.CharField(max_length=255, null=True)),
+                ("seq", models.BigIntegerField(default=0)),
+                ("clock", triggers.models.InstantField()),
+                ("version", models.IntegerField(default=1)),
+                ("created_at", triggers.models.InstantField()),
+                (
+                    "configuration",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        to="triggers.configuration",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='PendingMark',
+            name="PendingMark",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('ref', triggers.models.NameField(max_length=295)),
-                ('kind', models.CharField(max_length=20)),
-                ('data', models.TextField()),
-                ('due_at', triggers.models.InstantField(db_index=True)),
-                ('session', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='triggers.session')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("ref", triggers.models.NameField(max_length=295)),
+                ("kind", models.CharField(max_length=20)),
+                ("data", models.TextField()),
+                ("due_at", triggers.models.InstantField(db_index=True)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="triggers.session",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('session', 'ref'), name='triggers_pending_ref')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("session", "ref"), name="triggers_pending_ref")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Instance',
+            name="Instance",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('task', triggers.models.NameField(max_length=255)),
-                ('number', models.IntegerField()),
-                ('status', models.CharField(choices=[('unstarted', 'unstarted'), ('scheduled', 'scheduled'), ('running', 'running'), ('finished', 'finished'), ('failed', 'failed'), ('replayed', 'replayed'), ('skipped', 'skipped'), ('abandoned', 'abandoned')], max_length=10)),
-                ('taken', models.TextField()),
-                ('replacement', models.TextField(null=True)),
-                ('result', models.TextField(null=True)),
-                ('metadata', models.TextField()),
-                ('attempt', models.IntegerField()),
-                ('token', models.CharField(max_length=64, null=True)),
-                ('due_at', triggers.models.InstantField(db_index=True, null=True)),
-                ('not_before', triggers.models.InstantField(null=True)),
-                ('sends', models.IntegerField()),
-                ('lineage', models.IntegerField()),
-                ('retries', models.IntegerField()),
-                ('created_at', triggers.models.InstantField()),
-                ('changed_at', triggers.models.InstantField()),
-                ('session', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='triggers.session')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("task", triggers.models.NameField(max_length=255)),
+                ("number", models.IntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("unstarted", "unstarted"),
+                            ("scheduled", "scheduled"),
+                            ("running", "running"),
+                            ("finished", "finished"),
+                            ("failed", "failed"),
+                            ("replayed", "replayed"),
+                            ("skipped", "skipped"),
+                            ("abandoned", "abandoned"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("taken", models.TextField()),
+                ("replacement", models.TextField(null=True)),
+                ("result", models.TextField(null=True)),
+                ("metadata", models.TextField()),
+                ("attempt", models.IntegerField()),
+                ("token", models.CharField(max_length=64, null=True)),
+                ("due_at", triggers.models.InstantField(db_index=True, null=True)),
+                ("not_before", triggers.models.InstantField(null=True)),
+                ("sends", models.IntegerField()),
+                ("lineage", models.IntegerField()),
+                ("retries", models.IntegerField()),
+                ("created_at", triggers.models.InstantField()),
+                ("changed_at", triggers.models.InstantField()),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="triggers.session",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['session', 'status'], name='triggers_instance_status')],
-                'constraints': [models.UniqueConstraint(fields=('session', 'task', 'number'), name='triggers_instance_number')],
+                "indexes": [
+                    models.Index(fields=["session", "status"], name="triggers_instance_status")
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("session", "task", "number"), name="triggers_instance_number"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('trigger', triggers.models.NameField(max_length=255)),
-                ('key', triggers.models.NameField(max_length=255)),
-                ('seq', models.BigIntegerField()),
-                ('session', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='triggers.session')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("trigger", triggers.models.NameField(max_length=255)),
+                ("key", triggers.models.NameField(max_length=255)),
+                ("seq", models.BigIntegerField()),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="triggers.session",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('session', 'trigger', 'key'), name='triggers_key_firing')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("session", "trigger", "key"), name="triggers_key_firing"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Firing',
+            name="Firing",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('seq', models.BigIntegerField()),
-                ('trigger', triggers.models.NameField(max_length=255)),
-                ('kwargs', models.TextField()),
-                ('at', triggers.models.InstantField()),
-                ('key', triggers.models.NameField(max_length=255, null=True)),
-                ('cause', models.CharField(max_length=275, null=True)),
-                ('session', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='triggers.session')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("seq", models.BigIntegerField()),
+                ("trigger", triggers.models.NameField(max_length=255)),
+                ("kwargs", models.TextField()),
+                ("at", triggers.models.InstantField()),
+                ("key", triggers.models.NameField(max_length=255, null=True)),
+                ("cause", models.CharField(max_length=275, null=True)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="triggers.session",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['session', 'trigger', 'seq'], name='triggers_firing_trigger')],
-                'constraints': [models.UniqueConstraint(fields=('session', 'seq'), name='triggers_firing_seq')],
+                "indexes": [
+                    models.Index(
+                        fields=["session", "trigger", "seq"], name="triggers_firing_trigger"
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("session", "seq"), name="triggers_firing_seq")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Awaited',
+            name="Awaited",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('trigger', triggers.models.NameField(max_length=255)),
-                ('task', triggers.models.NameField(max_length=255)),
-                ('number', models.IntegerField()),
-                ('session', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='triggers.session')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("trigger", triggers.models.NameField(max_length=255)),
+                ("task", triggers.models.NameField(max_length=255)),
+                ("number", models.IntegerField()),
+                (
+                    "session",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="triggers.session",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['session', 'trigger'], name='triggers_awaited_trigger')],
-                'constraints': [models.UniqueConstraint(fields=('session', 'task', 'number', 'trigger'), name='triggers_awaited_name')],
+                "indexes": [
+                    models.Index(fields=["session", "trigger"], name="triggers_awaited_trigger")
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("session", "task", "number", "trigger"),
+                        name="triggers_awaited_name",
+                    )
+                ],
             },
         ),
     ]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_TASK_RUNNER: str | type[BaseTaskRunner] = "celery"
 """The runner of tasks whose configuration and manager name none. Assign to change it."""
 
+TESTING_TASK_RUNNER: str | None = None
+"""What the test kit puts in place of the default and of the setting while a test runs."""
+
 task_runners = Registry("triggers.runners", "triggers.runners.base.BaseTaskRunner")
 
 _LAZY = {
@@ -42,9 +45,12 @@ __all__ = [
 ]
 
 
-def default_runner_name() -> str:
-    """The name of :data:`DEFAULT_TASK_RUNNER`, which may be a name or a class."""
-    chosen = DEFAULT_TASK_RUNNER
+def default_runner_name(configured: str | None = None) -> str:
+    """The runner of whoever names none.
+
+    :param configured: the ``RUNNER`` of an alias in ``TRIGGERS``, if there is one.
+    """
+    chosen = TESTING_TASK_RUNNER or configured or DEFAULT_TASK_RUNNER
     return chosen if isinstance(chosen, str) else chosen.name
 
 

@@ -12,7 +12,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from triggers import payload
 from triggers.engine import Event, Plan, SessionState, Transition
@@ -28,6 +28,9 @@ class BaseTriggerStorage(SessionStorage):
 
     Implement :meth:`_load_from_backend` and :meth:`_save`, and set ``name``.
     """
+
+    saves_at_once: ClassVar[bool] = False
+    """Whether a reader sees either all of a save or nothing of it. Then reading takes no lock."""
 
     _threads = threading.local()
 
@@ -145,7 +148,12 @@ class BaseTriggerStorage(SessionStorage):
 
     def _view(self) -> SessionState:
         held = self._held()
-        return self._load() if held is None else held.state
+        if held is not None:
+            return held.state
+        if self.saves_at_once:
+            return self._load()
+        with self._locked() as held:
+            return held.state
 
     def _load(self) -> SessionState:
         configs, instances, metas = self._load_from_backend()

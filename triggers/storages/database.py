@@ -31,11 +31,13 @@ from triggers.engine.plan import EMPTY_PLAN
 from triggers.exceptions import SettingsError, StateVersionError, StorageUnavailable
 from triggers.models import (
     DeferredFiring,
-    Instance as InstanceRow,
     PendingMark,
     Session,
     from_instant,
     to_instant,
+)
+from triggers.models import (
+    Instance as InstanceRow,
 )
 from triggers.storages.document import STATE_VERSION
 from triggers.storages.postponed import postpone
@@ -109,14 +111,15 @@ class DatabaseStorageBackend(SessionStorage):
             head = self._head(cursor)
             if head is None:
                 return []
-            sql, params = self._sql.read_instances, [head.id]
+            sql = self._sql.read_instances
+            params: list[Any] = [head.id]
             for column, value in (("task", task), ("number", number)):
                 if value is not None:
                     sql += self._sql.dialect.sql(f' AND "{column}" = %s')
                     params.append(value)
             cursor.execute(sql, params)
-            order = {name: index for index, name in enumerate(self._plan_of(cursor, head).tasks)}
             found = [instance_of(row) for row in cursor.fetchall()]
+            order = {name: index for index, name in enumerate(self._plan_of(cursor, head).tasks)}
             return sorted(found, key=lambda each: (order[each.task], each.number))
 
         return self._query(read)
@@ -149,11 +152,11 @@ class DatabaseStorageBackend(SessionStorage):
         instances = InstanceRow.objects.using(using).filter(**due).order_by("due_at")
         marks = PendingMark.objects.using(using).filter(**due).order_by("due_at")
         deferred = DeferredFiring.objects.using(using).filter(created_at__lte=now - DEFERRED_GRACE)
-        ids = [
+        ids: list[int] = [
             *instances.values_list("session_id", flat=True)[:limit],
             *marks.values_list("session_id", flat=True)[:limit],
         ]
-        uids = [
+        uids: list[str] = [
             *deferred.order_by("created_at").values_list("uid", flat=True)[:limit],
             *sessions.filter(pk__in=set(ids)).values_list("uid", flat=True),
         ]
@@ -310,12 +313,12 @@ class DatabaseStorageBackend(SessionStorage):
         if not self._sql.dialect.returning:
             return self._head(cursor, event.firings)
         row = cursor.fetchone()
-        return None if row is None else Head(*row, reserved=event.firings)
+        return None if row is None else Head(event.firings, *row)
 
     def _head(self, cursor: Cursor, reserved: int = 0) -> Head | None:
         cursor.execute(self._sql.read_session, [self.uid])
         row = cursor.fetchone()
-        return None if row is None else Head(*row, reserved=reserved)
+        return None if row is None else Head(reserved, *row)
 
     def _read_plan(self, cursor: Cursor) -> Plan:
         head = self._head(cursor)

@@ -120,7 +120,9 @@ def select_instances(
         return [] if found is None else [found]
     names = state.plan.tasks if task is None else [task]
     return [
-        state.instances[name, number] for name in names for number in range(state.counts.get(name, 0))
+        state.instances[name, number]
+        for name in names
+        for number in range(state.counts.get(name, 0))
     ]
 
 

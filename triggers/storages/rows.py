@@ -25,24 +25,24 @@ from triggers.types import Firing, Instance
 class Head:
     """The row of a session, locked by this transaction.
 
+    :ivar reserved: how many numbers the statement that locked the row has taken for the event.
     :ivar seq: sequence number as stored, ``reserved`` included.
     :ivar clock: the time of this decision, microseconds since 1970.
     :ivar digest: the configuration's digest, or ``None``.
-    :ivar reserved: how many numbers the statement that locked the row has taken for the event.
     """
 
+    reserved: int
     id: int
     seq: int
     clock: int
     digest: str | None
     manager: str | None
     version: int
-    reserved: int = 0
 
     @classmethod
     def absent(cls, now: int | None) -> Head:
         """Stands for a session that does not exist."""
-        return cls(0, 0, now or 0, None, None, 0)
+        return cls(0, 0, 0, now or 0, None, None, 0)
 
 
 def read_state(
@@ -181,9 +181,7 @@ def _write_firings(cursor: Cursor, sql: Statements, head: Head, firings: list[Fi
             cursor.execute(sql.add_key, [head.id, firing.trigger, firing.key, firing.seq])
 
 
-def _write_instances(
-    cursor: Cursor, sql: Statements, head: Head, transition: Transition
-) -> None:
+def _write_instances(cursor: Cursor, sql: Statements, head: Head, transition: Transition) -> None:
     added, changed = [], []
     for key, instance in transition.instances.items():
         row = instance_row(instance)

@@ -110,6 +110,7 @@ class SessionStorage(ABC):
 
     def drop_deferred(self, ref: int) -> None:
         """Remove a deferred firing that can never be decided."""
+        raise NotImplementedError(f"The {self.name} storage has no deferred firings.")
 
     def manager_name(self) -> str | None:
         """Name of the manager class that configured the session, if somebody did."""
@@ -138,6 +139,7 @@ class SessionStorage(ABC):
 
     def save(self) -> None:
         """Store changes made under :meth:`acquire_lock`; operations store themselves already."""
+        return
 
     def now(self) -> datetime:
         """The storage's time, aware UTC."""
@@ -324,9 +326,7 @@ class InstanceMap(Mapping[str, TaskInstance]):
 class _KwargsLoader:
     """Reads the firings that some instances took, once, when the first of them is asked."""
 
-    def __init__(
-        self, storage: SessionStorage, plan: Plan, records: Collection[Instance]
-    ) -> None:
+    def __init__(self, storage: SessionStorage, plan: Plan, records: Collection[Instance]) -> None:
         self._storage = storage
         self._plan = plan
         self._records = records
@@ -370,5 +370,3 @@ def _debug_instance(instance: TaskInstance) -> dict[str, Any]:
         "created_at": instance.record.created_at.isoformat(),
         "changed_at": instance.record.changed_at.isoformat(),
     }
-
-

@@ -1,0 +1,214 @@
+"""One firing in a session with a long past, against the same firing in a session with a short one.
+
+Sessions that differ only in how many instances they have, 10 to 5,000, live side by side in the
+same storage. Each firing is made in all of them, in turns, so the ratio of their times says what the
+past alone costs. What a firing costs must follow from what it changes, so 5,000 may cost at most
+15 % more than 10 (an index of 5,000 entries is a little deeper, and does not stay in the
+processor's cache).
+
+``finished``: the instances belong to a task with ``andEvery``, and have finished. The firings are
+those that this task hears, those of other tasks in the same session, and one that nobody hears.
+Every turn makes one more instance in each session; the sizes are those at the beginning.
+
+``waiting``: the instances wait for a trigger that never comes. Only reported, apart from that the
+same is expected of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from benchmarks.firing import KWARGS, make_tables, manager_of
+from benchmarks.measure import (
+    Row,
+    Samples,
+    compare,
+    in_turns,
+    perf_counter,
+    process_time,
+    quiet,
+)
+from benchmarks.stubs import RUN, NoRunner
+from triggers.manager import TriggerManager
+from triggers.runners.base import resolve
+from triggers.storages.memory import MemoryStorageBackend
+
+LIMIT = 1.15
+"""Times what it takes in the smallest session."""
+
+EXECUTE = "claim and finish"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What the many instances of a session are.
+
+    :ivar configuration: for so many turns.
+    :ivar build: makes so many instances, in a session that has its configuration.
+    :ivar cases: trigger by case; ``{}`` stands for the number of the turn. One of the firings
+        makes an instance of ``t_page`` ready, which is then executed.
+    :ivar pages: how many instances of ``t_page`` there are before the first turn.
+    """
+
+    name: str
+    limit: float | None
+    configuration: Callable[[int], Mapping[str, Any]]
+    build: Callable[[TriggerManager, int], None]
+    cases: Mapping[str, str]
+    pages: Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A storage in which to measure.
+
+    :ivar manager_of: the manager of a session, to measure with.
+    :ivar builder_of: the same to prepare the session with, under ``building``.
+    """
+
+    name: str
+    clock: Callable[[], float]
+    manager_of: Callable[[str], TriggerManager]
+    builder_of: Callable[[str], TriggerManager]
+    building: Callable[[], AbstractContextManager[Any]]
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Measure both kinds of instances in both storages."""
+    make_tables("default")
+    sizes = (2, 4, 8) if quick else (10, 100, 1000, 5000)
+    turns = 4 if quick else 200
+    for place in (MEMORY, SQLITE):
+        for kind in (FINISHED, WAITING):
+            yield from _measure(place, kind, sizes, turns)
+    MemoryStorageBackend.clear()
+
+
+def _measure(place: Place, kind: Kind, sizes: Sequence[int], turns: int) -> Iterator[Row]:
+    managers = {}
+    for size in sizes:
+        uid = f"{size} {kind.name}"
+        with place.building():
+            builder = place.builder_of(uid)
+            builder.update_configuration(kind.configuration(turns))
+            kind.build(builder, size)
+        managers[size] = place.manager_of(uid)
+    samples = Samples(place.clock)
+    with quiet():
+        for turn in range(turns):
+            for case, trigger in kind.cases.items():
+                for size in in_turns(sizes, turn):
+                    fire = partial(managers[size].fire, trigger.format(turn), KWARGS)
+                    samples.time((case, size), fire)
+            for size in in_turns(sizes, turn):
+                execute = partial(_execute, managers[size], kind.pages(size) + turn)
+                samples.time((EXECUTE, size), execute)
+    yield from _rows(place, kind, sizes, samples)
+
+
+def _rows(place: Place, kind: Kind, sizes: Sequence[int], samples: Samples) -> Iterator[Row]:
+    smallest, *others = sizes
+    for case in (*kind.cases, EXECUTE):
+        base = samples.of((case, smallest))
+        compared = {size: compare(samples.of((case, size)), base) for size in others}
+        *between, largest = others
+        yield Row(
+            benchmark=f"growth, {place.name}",
+            case=f"{largest:,} {kind.name}: {case}",
+            figures=compared[largest],
+            limit=kind.limit,
+            note=", ".join(f"{size:,}: {compared[size].ratio:.2f}" for size in between),
+        )
+
+
+def _execute(manager: TriggerManager, number: int) -> None:
+    resolve(RUN).execute(manager, f"t_page#{number}")
+
+
+PAGES: dict[str, Any] = {"t_page": {"run": RUN, "after": ["opened"], "andEvery": "page"}}
+
+
+def _with_joins(turns: int) -> Mapping[str, Any]:
+    """One join for each turn, so that each turn can create an instance and have one wait on."""
+    after = ("left {}", "middle {}", "right {}")
+    joins = {
+        f"t_join {turn}": {"run": RUN, "after": [each.format(turn) for each in after]}
+        for turn in range(turns)
+    }
+    return {**PAGES, **joins}
+
+
+def _with_waiting(_turns: int) -> Mapping[str, Any]:
+    return {**PAGES, "t_wait": {"run": RUN, "after": ["never"], "andEvery": "asked"}}
+
+
+def _finish_pages(manager: TriggerManager, size: int) -> None:
+    manager.fire("opened")
+    for number in range(size):
+        manager.fire("page", KWARGS)
+        _execute(manager, number)
+
+
+def _let_wait(manager: TriggerManager, size: int) -> None:
+    manager.fire("opened")
+    for _number in range(size):
+        manager.fire("asked", KWARGS)
+
+
+FINISHED = Kind(
+    name="finished",
+    limit=LIMIT,
+    configuration=_with_joins,
+    build=_finish_pages,
+    cases={
+        "nobody listens": "unheard",
+        "their task hears it, nothing changes": "opened",
+        "creates a waiting instance": "left {}",
+        "a waiting instance takes it": "middle {}",
+        "completes a join of their task": "page",
+    },
+    pages=lambda size: size,
+)
+
+WAITING = Kind(
+    name="waiting",
+    limit=None,
+    configuration=_with_waiting,
+    build=_let_wait,
+    cases={
+        "nobody listens": "unheard",
+        "creates one more of them": "asked",
+        "completes a join": "page",
+    },
+    pages=lambda _size: 0,
+)
+
+
+def _in_memory(uid: str) -> TriggerManager:
+    manager = TriggerManager(MemoryStorageBackend(uid))
+    manager.default_task_runner_name = NoRunner.name
+    return manager
+
+
+MEMORY = Place(
+    name="memory",
+    clock=process_time,
+    manager_of=_in_memory,
+    builder_of=_in_memory,
+    building=nullcontext,
+)
+
+SQLITE = Place(
+    name="sqlite",
+    clock=perf_counter,
+    manager_of=partial(manager_of, alias="default"),
+    # What prepares a session is one transaction, for it would take minutes otherwise.
+    builder_of=partial(manager_of, alias="default", in_transaction="decide"),
+    building=transaction.atomic,
+)

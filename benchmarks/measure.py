@@ -1,0 +1,163 @@
+"""Measuring in turns, and what becomes of the measurements: ratios, their median, their spread."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from time import perf_counter, process_time
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MICROSECONDS = 1_000_000
+"""In a second."""
+
+
+class LeftOut(Exception):
+    """A benchmark cannot run here; the text says why."""
+
+
+class Samples:
+    """Seconds by what was measured, in the order in which they were measured.
+
+    :param clock: ``process_time`` for what only computes, so that a neighbour who takes the
+        processor away for a moment is not counted; ``perf_counter`` for what waits for a disk or a
+        server.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seconds: dict[Hashable, list[float]] = defaultdict(list)
+
+    def time(self, what: Hashable, do: Callable[[], object]) -> None:
+        """Call ``do`` once, and note how long it took."""
+        clock = self._clock
+        started = clock()
+        do()
+        self._seconds[what].append(clock() - started)
+
+    def of(self, what: Hashable) -> Sequence[float]:
+        """All measurements of one thing."""
+        return self._seconds[what]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two series of measurements relate.
+
+    :ivar ours: median time of the first, in microseconds.
+    :ivar base: median time of the second, in microseconds.
+    :ivar ratio: median of the ratios.
+    :ivar low: their lower quartile.
+    :ivar high: their upper quartile.
+    """
+
+    ours: float
+    base: float
+    ratio: float
+    low: float
+    high: float
+
+
+def compare(
+    ours: Sequence[float],
+    base: Sequence[float],
+    *,
+    group: int = 1,
+    operations: int | None = None,
+) -> Comparison:
+    """Compare two series that were measured in turns.
+
+    :param group: how many neighbouring measurements count as one. A group should be long enough to
+        hold its share of what happens only now and then, such as a checkpoint of the database.
+    :param operations: how many operations a group consists of, for the times in the result; by
+        default one per measurement.
+    """
+    ours_sums, base_sums = _sums(ours, group), _sums(base, group)
+    ratios = [mine / theirs for mine, theirs in zip(ours_sums, base_sums, strict=True)]
+    low, _middle, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    unit = MICROSECONDS / (operations or group)
+    return Comparison(
+        ours=median(ours_sums) * unit,
+        base=median(base_sums) * unit,
+        ratio=median(ratios),
+        low=low,
+        high=high,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    :ivar limit: what the ratio may be at most; ``None`` if it is only reported.
+    :ivar note: anything else worth knowing.
+    """
+
+    benchmark: str
+    case: str
+    figures: Comparison
+    limit: float | None = None
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.limit is None:
+            return "reported"
+        return "met" if self.figures.ratio <= self.limit else "MISSED"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the garbage collector out of what is measured within, for all sides alike.
+
+    What there is already gets out of its way, too, so that it does not matter who came first.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def pin() -> int | None:
+    """Stay on one processor from now on, where the system lets us; return which."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    # The first one usually serves the interrupts, so take the last.
+    processor = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processor})
+    return processor
+
+
+def in_turns(things: Sequence[T], turn: int) -> Sequence[T]:
+    """Some things, each time beginning with the next one, so that none is always the first."""
+    start = turn % len(things)
+    return [*things[start:], *things[:start]]
+
+
+def _sums(seconds: Sequence[float], group: int) -> list[float]:
+    whole = len(seconds) - len(seconds) % group
+    return [sum(seconds[start : start + group]) for start in range(0, whole, group)]
+
+
+__all__ = [
+    "Comparison",
+    "LeftOut",
+    "Row",
+    "Samples",
+    "compare",
+    "in_turns",
+    "perf_counter",
+    "pin",
+    "process_time",
+    "quiet",
+]

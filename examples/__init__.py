@@ -1,0 +1,1 @@
+"""Projects that show how ``triggers`` is used; each one runs by itself."""

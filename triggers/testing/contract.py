@@ -1,0 +1,576 @@
+"""The conformance suite of storages.
+
+Subclass it in a pytest module, name the storage, and every promise that the framework makes is
+held against it, with real threads and real processes::
+
+    class TestMyStorage(StorageContract):
+        storage = "app.triggers:MyStorage"
+        options = {"folder": "/tmp/x"}
+
+A storage whose sessions other processes cannot see says so with ``shared = False``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import pytest
+from django.utils.module_loading import import_string
+
+from triggers import recovery, runners
+from triggers.clock import frozen_time
+from triggers.engine.events import Claim, Fail, Finish
+from triggers.exceptions import IdempotencyConflict, InstanceNotFound, InvalidUid
+from triggers.manager import TriggerManager
+from triggers.runners.base import BaseTaskRunner
+from triggers.storages.session import SessionStorage
+from triggers.task import TaskContext, TriggerTask, execute
+from triggers.testing.environment import run_tasks_locally
+from triggers.types import TaskInstance
+
+RUN_LOG = "TRIGGERS_CONTRACT_RUNS"
+"""Environment variable with the file in which :class:`Recorded` notes each run."""
+
+
+class Recorded(TriggerTask):
+    """Notes that it ran, in a file that all processes of a test share, and returns its name."""
+
+    name = "triggers.testing.contract.Recorded"
+
+    def _run(self, context: TaskContext) -> dict[str, Any]:
+        path = os.environ.get(RUN_LOG)
+        if path:
+            line = f"{context.manager.storage.uid} {context.instance_name}\n"
+            with Path(path).open("ab", buffering=0) as file:  # one write: lines do not mix
+                file.write(line.encode())
+        return {"instance": context.instance_name}
+
+
+class BrokenRunner(BaseTaskRunner):
+    """A runner whose broker is down."""
+
+    name = "contract-broken"
+
+    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        raise ConnectionError("the broker is down")
+
+
+class IdleRunner(BaseTaskRunner):
+    """A runner that takes instances and leaves them to the test."""
+
+    name = "contract-idle"
+
+    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        pass
+
+
+class StorageContract:
+    """What every storage must do."""
+
+    storage: ClassVar[str]
+    """Import path of the storage class, ``module:Class`` or ``module.Class``."""
+
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Keyword arguments of the storage."""
+
+    shared: ClassVar[bool] = True
+    """Whether other processes see the same sessions."""
+
+    lists_overdue: ClassVar[bool] = True
+    """Whether ``overdue`` finds sessions (a storage that only loads and saves cannot)."""
+
+    environment: ClassVar[Mapping[str, str]] = {}
+    """Environment variables for processes that a test starts, beside those of this process."""
+
+    sessions = 200
+    """How many joins are raced for."""
+
+    # -- meaning --------------------------------------------------------------------------------
+
+    def test_a_session_nobody_touched_is_empty(self) -> None:
+        storage = self.open("untouched")
+        assert storage.tasks == {}
+        assert list(storage) == []
+        assert storage.latest_kwargs == {}
+        assert storage.get_unresolved_tasks() == []
+        assert storage.debug_repr()["instances"] == {}
+
+    def test_a_join_waits_for_all_of_its_triggers(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        first = manager.fire("b", {"n": 2})
+        assert first.created == ("t_x#0",)
+        assert self.reopened(manager)["t_x#0"].status == "unstarted"
+        assert manager.fire("a", {"n": 1}).scheduled == ("t_x#0",)
+        finished = self.reopened(manager)["t_x#0"]
+        assert finished.status == "finished"
+        assert finished.kwargs == {"a": {"n": 1}, "b": {"n": 2}}
+        assert finished.metadata["result"] == {"instance": "t_x#0"}
+
+    def test_a_finished_task_fires_its_own_name(self) -> None:
+        tasks = {"t_x": {"after": ["a"]}, "t_y": {"after": ["t_x", "b"]}}
+        manager = self.manager(uuid4().hex, tasks)
+        manager.fire("b")
+        manager.fire("a")
+        assert self.reopened(manager)["t_y#0"].kwargs["t_x"] == {"instance": "t_x#0"}
+        assert self.statuses(manager) == {"t_x#0": "finished", "t_y#0": "finished"}
+
+    def test_one_shot_tasks_keep_their_first_kwargs(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        for n in range(3):
+            manager.fire("a", {"n": n})
+        manager.fire("b")
+        manager.fire("a", {"n": 9})
+        assert list(self.statuses(manager)) == ["t_x#0"]
+        assert self.reopened(manager)["t_x#0"].kwargs["a"] == {"n": 0}
+        assert self.reopened(manager).latest_kwargs["a"] == {"n": 9}
+
+    def test_and_every_makes_one_instance_for_each_firing(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"], "andEvery": "p"}})
+        for n in range(3):
+            manager.fire("p", {"n": n})
+        assert set(self.statuses(manager).values()) == {"unstarted"}
+        manager.fire("a", {"first": True})
+        manager.fire("a", {"first": False})
+        manager.fire("p", {"n": 3})
+        storage = self.reopened(manager)
+        found = [each.kwargs for each in storage.instances_of_task("t_x")]
+        assert [each["p"]["n"] for each in found] == [0, 1, 2, 3]
+        assert [each["a"]["first"] for each in found] == [True, True, True, False]
+
+    def test_unless_abandons_what_has_not_been_scheduled(self) -> None:
+        tasks = {"t_x": {"after": ["a", "b"], "unless": ["u", "v"]}}
+        manager = self.manager(uuid4().hex, tasks)
+        manager.fire("u")
+        manager.fire("a")
+        assert manager.fire("v").abandoned == ("t_x#0",)
+        manager.fire("b")
+        assert self.statuses(manager) == {"t_x#0": "abandoned"}
+        assert self.reopened(manager)["t_x#0"].kwargs == {"a": {}}
+
+    def test_the_first_configuration_sees_what_was_fired_before_it(self) -> None:
+        manager = self.manager(uuid4().hex)
+        manager.fire("a", {"n": 1})
+        manager.fire("p", {"n": 1})
+        manager.fire("p", {"n": 2})
+        self.configure(manager, {"t_x": {"after": ["a"], "andEvery": "p"}})
+        self.configure(manager, {"t_y": {"after": ["p"]}}, apply_history=True)
+        storage = self.reopened(manager)
+        assert [each.kwargs["p"] for each in storage.instances_of_task("t_x")] == [
+            {"n": 1},
+            {"n": 2},
+        ]
+        assert set(self.statuses(manager).values()) == {"finished"}
+
+    def test_a_later_configuration_sees_history_only_when_asked(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}})
+        manager.fire("a", {"n": 1})
+        self.configure(manager, {"t_late": {"after": ["a", "b"]}})
+        assert "t_late#0" not in self.statuses(manager)
+        self.configure(manager, {"t_seeing": {"after": ["a"]}}, apply_history=True)
+        assert self.statuses(manager)["t_seeing#0"] == "finished"
+        manager.fire("b")
+        assert self.reopened(manager)["t_late#0"].kwargs == {"a": {"n": 1}, "b": {}}
+        assert set(self.reopened(manager).tasks) == {"t_x", "t_late", "t_seeing"}
+
+    def test_waiting_instances_of_a_replaced_task_wait_on_under_its_new_conditions(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b", "c"]}})
+        manager.fire("a")
+        manager.fire("d")
+        self.configure(manager, {"t_x": {"after": ["a", "d", "e"]}})
+        assert self.statuses(manager) == {"t_x#0": "unstarted"}
+        manager.fire("b")
+        manager.fire("e")
+        assert self.statuses(manager) == {"t_x#0": "finished"}
+        assert set(self.reopened(manager)["t_x#0"].kwargs) == {"a", "d", "e"}
+
+    def test_an_idempotency_key_makes_a_second_firing_do_nothing(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"andEvery": "p"}})
+        first = manager.fire("p", {"n": 1, "m": 2}, idempotency_key="evt_1")
+        again = manager.fire("p", {"m": 2, "n": 1}, idempotency_key="evt_1")
+        assert again.duplicate
+        assert again.seq == first.seq
+        manager.fire("p", {"n": 1}, idempotency_key="evt_2")
+        assert len(self.statuses(manager)) == 2
+        with pytest.raises(IdempotencyConflict, match="evt_1"):
+            manager.fire("p", {"n": 7}, idempotency_key="evt_1")
+        assert len(self.statuses(manager)) == 2
+
+    def test_payloads_come_back_as_they_went(self) -> None:
+        kwargs = {
+            "nested": {"list": [1, 2.5, None, True, "ü ☃ 𝄞"], "empty": {}},
+            "date": date(2026, 11, 21),
+            "time": time(12, 30, 1, 5),
+            "moment": datetime(2026, 11, 21, 12, 30, 1, 123456, tzinfo=UTC),
+            "money": Decimal("0.10"),
+            "id": UUID("12345678123456781234567812345678"),
+            "%s ' \" ` \\": "%s ' \" ` \\",
+        }
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}})
+        manager.fire("a", kwargs)
+        assert self.reopened(manager)["t_x#0"].kwargs["a"] == kwargs
+        assert self.reopened(manager).latest_kwargs["a"] == kwargs
+
+    @pytest.mark.parametrize("other", ["name ", "Name", "näme", "nam", "name%", "na_e"])
+    def test_names_that_only_look_alike_are_different(self, other: str) -> None:
+        prefix = uuid4().hex
+        manager = self.manager(f"{prefix}name", {"name": {"after": ["on name"]}})
+        self.configure(manager, {other: {"after": [f"on {other}"]}})
+        elsewhere = self.manager(f"{prefix}{other}", {"name": {"after": ["on name"]}})
+        manager.fire(f"on {other}", {"n": 1}, idempotency_key="name")
+        assert not manager.fire(f"on {other}", {"n": 2}, idempotency_key=other).duplicate
+        assert self.statuses(manager) == {f"{other}#0": "finished"}
+        assert self.statuses(elsewhere) == {}
+        with pytest.raises(KeyError):
+            manager.storage.instances["name#0"]
+
+    # -- attempts -------------------------------------------------------------------------------
+
+    def test_one_of_two_claims_gets_in(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}}, runner=IdleRunner)
+        manager.fire("a")
+        claims = [Claim(key=("t_x", 0), token=str(n)) for n in range(2)]
+        outcomes = [self.reopened(manager).transact(claim).outcome for claim in claims]
+        assert [outcome is not None for outcome in outcomes] == [True, False]
+        assert self.reopened(manager)["t_x#0"].record.attempt == 1
+
+    def test_a_report_without_the_token_changes_nothing(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}}, runner=IdleRunner)
+        manager.fire("a")
+        storage = self.reopened(manager)
+        storage.transact(Claim(key=("t_x", 0), token="mine"))
+        late = Finish(key=("t_x", 0), token="other", result='{"late":true}')
+        assert storage.transact(late).outcome is False
+        assert self.statuses(manager) == {"t_x#0": "running"}
+        assert "t_x" not in storage.latest_kwargs
+        assert storage.transact(Fail(key=("t_x", 0), token="mine")).outcome is True
+        assert self.statuses(manager) == {"t_x#0": "failed"}
+
+    def test_a_failed_instance_can_be_replayed_and_skipped(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}, "t_y": {"after": ["t_x"]}})
+        manager.default_task_runner_name = IdleRunner.name
+        manager.fire("a", {"n": 1})
+        for number in range(2):
+            key = ("t_x", number)
+            manager.storage.transact(Claim(key=key, token="mine"))
+            manager.storage.transact(Fail(key=key, token="mine", metadata={"why": "ü"}))
+            if not number:
+                replayed = manager.replay_failed_instance("t_x#0", {"a": {"n": 2}})
+                assert replayed.metadata["parent"] == "t_x#0"
+        assert self.reopened(manager)["t_x#1"].kwargs == {"a": {"n": 2}}
+        assert self.reopened(manager)["t_x#0"].metadata["why"] == "ü"
+        with self.tasks_in_place(manager):
+            manager.skip_failed_instance("t_x#1", cascade=True, result={"made": "up"})
+        assert self.reopened(manager)["t_y#0"].kwargs == {"t_x": {"made": "up"}}
+        expected = {"t_x#0": "replayed", "t_x#1": "skipped", "t_y#0": "finished"}
+        assert self.statuses(manager) == expected
+
+    # -- what was committed is not lost ---------------------------------------------------------
+
+    def test_a_runner_that_raises_leaves_the_firing_committed(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}}, runner=BrokenRunner)
+        assert manager.fire("a").scheduled == ("t_x#0",)
+        assert self.statuses(manager) == {"t_x#0": "scheduled"}
+
+    def test_recovery_sends_again_what_nobody_answered(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}}, runner=BrokenRunner)
+        moment = manager.storage.now() + timedelta(days=1)
+        manager.fire("a")
+        if self.lists_overdue:
+            assert manager.storage.uid not in self.overdue()
+        assert recovery.recover(manager).sent == 0
+        with frozen_time(moment):
+            if self.lists_overdue:
+                assert manager.storage.uid in self.overdue()
+            assert recovery.recover(manager).sent == 1
+            assert recovery.recover(manager).sent == 0, "a second recovery must back off"
+        assert self.reopened(manager)["t_x#0"].record.sends == 1
+        with frozen_time(moment + timedelta(hours=2)), self.tasks_in_place(manager):
+            assert recovery.recover(manager).sent == 1
+        assert self.statuses(manager) == {"t_x#0": "finished"}
+
+    def test_a_pause_between_sendings_grows_and_ends(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}}, runner=BrokenRunner)
+        manager.fire("a")
+        moment, pauses = manager.storage.now(), []
+        for _ in range(9):
+            due = self.reopened(manager)["t_x#0"].record.due_at
+            assert due is not None
+            pauses.append(due - moment)
+            moment = due
+            with frozen_time(moment):
+                assert recovery.recover(manager).sent == 1
+        assert pauses[1:] == sorted(pauses[1:])
+        assert pauses[-1] == timedelta(hours=1)
+
+    def test_time_never_goes_back_within_a_session(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        later = manager.storage.now() + timedelta(hours=1)
+        with frozen_time(later):
+            manager.fire("a")
+        manager.fire("b")
+        assert self.reopened(manager)["t_x#0"].record.changed_at >= later
+
+    def test_deleting_a_session_leaves_nothing_of_it(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}})
+        other = self.manager(uuid4().hex, {"t_x": {"after": ["a"]}})
+        for each in (manager, other):
+            each.fire("a", idempotency_key="once")
+        manager.storage.delete()
+        storage = self.reopened(manager)
+        assert (storage.tasks, list(storage), storage.latest_kwargs) == ({}, [], {})
+        assert self.statuses(other) == {"t_x#0": "finished"}
+        self.configure(manager, {"t_x": {"after": ["a"]}})
+        assert not manager.fire("a", idempotency_key="once").duplicate
+        assert self.statuses(manager) == {"t_x#0": "finished"}
+
+    def test_instances_can_be_made_and_copied_by_hand(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        made = manager.storage.create_instance("t_x", kwargs={"a": {"n": 1}}, metadata={"by": "me"})
+        assert (made.name, made.status) == ("t_x#0", "unstarted")
+        assert manager.storage.clone_instance(made).metadata == {"parent": "t_x#0"}
+        manager.fire("b", {"n": 2})
+        storage = self.reopened(manager)
+        assert self.statuses(manager) == {"t_x#0": "finished", "t_x#1": "finished"}
+        assert storage["t_x#0"].kwargs == {"a": {"n": 1}, "b": {"n": 2}}
+        assert storage["t_x#0"].metadata["by"] == "me"
+        with pytest.raises(InstanceNotFound):
+            storage.clone_instance("t_x#7")
+
+    def test_code_under_the_lock_sees_its_own_changes(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        storage = manager.storage
+        with storage.acquire_lock():
+            made = storage.create_instance("t_x", kwargs={"a": {}})
+            storage.annotate(("t_x", made.number), {"seen": 1})
+            assert storage["t_x#0"].metadata == {"seen": 1}
+            storage.save()
+        assert self.reopened(manager)["t_x#0"].metadata == {"seen": 1}
+
+    @pytest.mark.parametrize("uid", ["", "x" * 256, 42, None, "a\x00b"])
+    def test_an_unusable_uid_is_refused(self, uid: Any) -> None:
+        with pytest.raises(InvalidUid):
+            self.open(uid)
+
+    # -- many at a time -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("copies", [1, 2])
+    def test_threads_that_complete_a_join_at_the_same_instant_run_it_once(
+        self, copies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(RUN_LOG, str(tmp_path / "runs"))
+        tasks = {"t_x": {"after": ["a", "b"]}}
+        uids = self.configured_sessions(tasks)
+        barrier = threading.Barrier(2 * copies)
+
+        def fire(trigger: str) -> None:
+            for uid in uids:
+                manager = self.manager(uid)
+                barrier.wait(60)
+                manager.fire(trigger)
+
+        self.in_threads(*[lambda name=name: fire(name) for name in "ab" * copies])
+        assert self.runs(tmp_path) == Counter({f"{uid} t_x#0": 1 for uid in uids})
+
+    @pytest.mark.parametrize("copies", [1, 2])
+    def test_processes_that_complete_a_join_at_the_same_instant_run_it_once(
+        self, copies: int, tmp_path: Path
+    ) -> None:
+        self.require_processes()
+        uids = self.configured_sessions({"t_x": {"after": ["a", "b"]}})
+        self.in_processes(
+            [{"uids": uids, "triggers": [name], "repeat": 1} for name in "ab" * copies], tmp_path
+        )
+        assert self.runs(tmp_path) == Counter({f"{uid} t_x#0": 1 for uid in uids})
+
+    def test_eight_writers_on_one_session_lose_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(RUN_LOG, str(tmp_path / "runs"))
+        [uid] = self.configured_sessions({"t_x": {"after": ["a"], "andEvery": "p"}}, 1)
+        self.manager(uid).fire("a")
+
+        def write() -> None:
+            manager = self.manager(uid)
+            for n in range(10):
+                manager.fire("p", {"n": n})
+
+        self.in_threads(*[write] * 8)
+        assert self.runs(tmp_path) == Counter({f"{uid} t_x#{n}": 1 for n in range(80)})
+        fired = Counter(each.trigger for each in self.open(uid).find_firings())
+        assert fired == {"a": 1, "p": 80, "t_x": 80}
+
+    def test_two_processes_that_write_to_one_session_lose_nothing(self, tmp_path: Path) -> None:
+        self.require_processes()
+        [uid] = self.configured_sessions({"t_x": {"after": ["a"], "andEvery": "p"}}, 1)
+        self.manager(uid).fire("a")
+        self.in_processes([{"uids": [uid], "triggers": ["p"], "repeat": 25}] * 2, tmp_path)
+        assert self.runs(tmp_path) == Counter({f"{uid} t_x#{n}": 1 for n in range(50)})
+
+    def test_a_message_that_is_delivered_twice_runs_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(RUN_LOG, str(tmp_path / "runs"))
+        tasks = {"t_x": {"after": ["a"]}}
+        uids = self.configured_sessions(tasks, 20)
+        for uid in uids:
+            manager = self.manager(uid)
+            manager.default_task_runner_name = IdleRunner.name
+            manager.fire("a")
+        barrier = threading.Barrier(2)
+
+        def deliver() -> None:
+            for uid in uids:
+                barrier.wait(60)
+                execute(self.manager(uid), "t_x#0")
+
+        self.in_threads(deliver, deliver)
+        assert self.runs(tmp_path) == Counter({f"{uid} t_x#0": 1 for uid in uids})
+
+    # -- what the suite is made of --------------------------------------------------------------
+
+    @pytest.fixture(autouse=True)
+    def _contract_runners(self) -> Iterator[None]:
+        added = (BrokenRunner, IdleRunner)
+        for runner in added:
+            runners.task_runners.register(runner)
+        with run_tasks_locally("synchronous"):
+            yield
+        for runner in added:
+            runners.task_runners.unregister(runner.name)
+
+    def open(self, uid: str) -> SessionStorage:
+        """The session in a storage object of its own."""
+        cls = import_string(self.storage.replace(":", "."))
+        opened: SessionStorage = cls(uid, **self.options)
+        return opened
+
+    def reopened(self, manager: TriggerManager) -> SessionStorage:
+        """The same session, as another part of the program would open it."""
+        return self.open(manager.storage.uid)
+
+    def manager(
+        self,
+        uid: str,
+        tasks: Mapping[str, dict[str, Any]] | None = None,
+        runner: type[BaseTaskRunner] | None = None,
+    ) -> TriggerManager:
+        """A manager on a session; its tasks run :class:`Recorded`."""
+        manager = TriggerManager(self.open(uid))
+        if runner is not None:
+            manager.default_task_runner_name = runner.name
+        if tasks:
+            self.configure(manager, tasks)
+        return manager
+
+    def configure(
+        self, manager: TriggerManager, tasks: Mapping[str, dict[str, Any]], **options: Any
+    ) -> None:
+        """Add tasks that run :class:`Recorded`."""
+        configuration = {name: {"run": Recorded.name, **each} for name, each in tasks.items()}
+        manager.update_configuration(configuration, **options)
+
+    def configured_sessions(
+        self, tasks: Mapping[str, dict[str, Any]], count: int | None = None
+    ) -> list[str]:
+        """Fresh sessions with these tasks."""
+        uids = [uuid4().hex for _ in range(count or self.sessions)]
+        for uid in uids:
+            self.manager(uid, tasks)
+        return uids
+
+    def statuses(self, manager: TriggerManager) -> dict[str, str]:
+        """Status of each instance, by name."""
+        return {each.name: str(each.status) for each in self.reopened(manager)}
+
+    def overdue(self) -> list[str]:
+        """Uids that recovery would look at."""
+        return list(type(self.open("-")).overdue(10_000, **self.options))
+
+    @contextmanager
+    def tasks_in_place(self, manager: TriggerManager) -> Iterator[None]:
+        """Let the manager's tasks run at once."""
+        before = manager.default_task_runner_name
+        manager.default_task_runner_name = None
+        try:
+            yield
+        finally:
+            manager.default_task_runner_name = before
+
+    def require_processes(self) -> None:
+        """Leave out the test if other processes cannot see this storage."""
+        if not self.shared:
+            pytest.skip(f"{self.storage} is not shared between processes")
+
+    def in_threads(self, *work: Callable[[], None]) -> None:
+        """Do all of this at once, and raise what any of it raises."""
+        errors: list[BaseException] = []
+
+        def guarded(do: Callable[[], None]) -> None:
+            try:
+                do()
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                from django.db import connections
+
+                connections.close_all()
+
+        threads = [threading.Thread(target=guarded, args=[each]) for each in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+            assert not thread.is_alive(), "a writer hangs"
+        if errors:
+            raise errors[0]
+
+    def in_processes(self, orders: list[dict[str, Any]], tmp_path: Path) -> None:
+        """Start a process for each order, let them go at once, and wait for all."""
+        environment = {**os.environ, **self.environment, RUN_LOG: str(tmp_path / "runs")}
+        fixed = {"storage": self.storage, "options": dict(self.options)}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "triggers.testing.firing_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                text=True,
+            )
+            for _ in orders
+        ]
+        try:
+            for process, order in zip(processes, orders, strict=True):
+                assert process.stdin is not None
+                process.stdin.write(json.dumps({**fixed, **order}) + "\n")
+                process.stdin.flush()
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            for process in processes:
+                _output, errors = process.communicate(timeout=120)
+                assert process.returncode == 0, errors
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+    def runs(self, tmp_path: Path) -> Counter[str]:
+        """How often each instance ran."""
+        return Counter((tmp_path / "runs").read_text().splitlines())
