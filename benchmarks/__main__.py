@@ -22,7 +22,7 @@ NAMES = ("memory", "sqlite", "growth", "postgresql")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print one table."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     processor = measure.pin()
     about = {
         "python": platform.python_version(),
@@ -53,12 +53,17 @@ def _rows(names: Sequence[str], quick: bool) -> Iterator[Row]:
             print(f"{name} was left out: {reason}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", metavar="NAME", nargs="*", choices=[[], *NAMES], help=", ".join(NAMES))
+    known = ", ".join(NAMES)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"one of {known}; default: all")
     parser.add_argument("--quick", action="store_true", help="only show that they work")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
-    return parser
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in NAMES:
+            parser.error(f"there is no benchmark {name!r}; there are {known}")
+    return options
 
 
 if __name__ == "__main__":

@@ -15,15 +15,16 @@ moves what it logged into its tables. One more row therefore compares the sums o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 from django.core.management import call_command
 from django.db import connections, models, transaction
 
-from benchmarks.measure import Row, Samples, compare, perf_counter, quiet
+from benchmarks.measure import Row, Samples, compare, quiet
 from benchmarks.stubs import RUN, NoRunner
 from triggers.manager import TriggerManager
 from triggers.runners.base import resolve
@@ -51,6 +52,8 @@ class Yardstick(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     count = models.IntegerField()
+
+    objects: models.Manager[Yardstick] = models.Manager()
 
     class Meta:
         app_label = "benchmarks"
@@ -85,7 +88,7 @@ def measure(
     *,
     lives: int,
     limit: float | None,
-    yardsticks: list[Callable[[], object]],
+    yardsticks: Sequence[Callable[[], object]],
 ) -> Iterator[Row]:
     """Fire into many sessions.
 

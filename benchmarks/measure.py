@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
-from time import perf_counter, process_time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -34,12 +34,13 @@ class Samples:
         self._clock = clock
         self._seconds: dict[Hashable, list[float]] = defaultdict(list)
 
-    def time(self, what: Hashable, do: Callable[[], object]) -> None:
-        """Call ``do`` once, and note how long it took."""
+    def time(self, what: Hashable, do: Callable[[], T]) -> T:
+        """Call ``do`` once, note how long it took, and return what it returned."""
         clock = self._clock
         started = clock()
-        do()
+        result = do()
         self._seconds[what].append(clock() - started)
+        return result
 
     def of(self, what: Hashable) -> Sequence[float]:
         """All measurements of one thing."""
@@ -139,25 +140,13 @@ def pin() -> int | None:
 
 
 def in_turns(things: Sequence[T], turn: int) -> Sequence[T]:
-    """Some things, each time beginning with the next one, so that none is always the first."""
-    start = turn % len(things)
-    return [*things[start:], *things[:start]]
+    """The same things in another order each time, the same in every run.
+
+    What comes after a big one finds the processor's cache emptied, so none may always be next.
+    """
+    return random.Random(turn).sample(things, len(things))
 
 
 def _sums(seconds: Sequence[float], group: int) -> list[float]:
     whole = len(seconds) - len(seconds) % group
     return [sum(seconds[start : start + group]) for start in range(0, whole, group)]
-
-
-__all__ = [
-    "Comparison",
-    "LeftOut",
-    "Row",
-    "Samples",
-    "compare",
-    "in_turns",
-    "perf_counter",
-    "pin",
-    "process_time",
-    "quiet",
-]

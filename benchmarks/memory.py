@@ -4,8 +4,8 @@ Both sides get the same cases and do the same work: parse the configuration, che
 name and kwargs, decide, apply, and then for each instance that is ready: claim it with a token of
 its own, check its (empty) result, finish it, cascade. Both ask for the time once per decision and
 make their tokens in the same way. What only one side has is what the manager, the storage, the
-runner and the task add to the engine: sessions by uid, locks, transactions as a notion, dispatch,
-task classes, contexts, recovery of errors. That may cost at most as much again.
+runner and the task add to the engine: sessions by uid, locks, hooks, dispatch, task
+classes, their contexts, what happens when they raise. That may cost at most as much again.
 
 That both really do the same is checked: they must end with the same instances.
 """
@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
+from time import process_time
 from typing import Any, Protocol
 from uuid import uuid4
 
 from benchmarks import receipt
-from benchmarks.measure import Row, Samples, compare, in_turns, process_time, quiet
+from benchmarks.measure import Row, Samples, compare, in_turns, quiet
 from triggers import payload
 from triggers.configuration import parse
 from triggers.engine import Event, SessionState, Transition, decide
@@ -96,17 +97,24 @@ def run(quick: bool) -> Iterator[Row]:
     """Play the log several times."""
     name, cases = receipt.cases()
     cases = cases[:60] if quick else cases
-    parts = [cases[start : start + _CASES_IN_TURN] for start in range(0, len(cases), _CASES_IN_TURN)]
+    parts = [
+        cases[start : start + _CASES_IN_TURN] for start in range(0, len(cases), _CASES_IN_TURN)
+    ]
     samples = Samples(process_time)
     for turn in range(1 if quick else 7):
         with quiet():
             _play(parts, samples, turn)
     events = sum(map(len, cases))
-    note = f"{name}: {len(cases):,} cases, {events:,} events"
-    configure, fire = ([samples.of((side, what)) for side in SIDES] for what in ("configure", "fire"))
-    whole = [[sum(pair) for pair in zip(*both, strict=True)] for both in zip(configure, fire, strict=True)]
+    about = f"{name}: {len(cases):,} cases, {events:,} events"
+    configure, fire = (
+        [samples.of((side, what)) for side in SIDES] for what in ("configure", "fire")
+    )
+    whole = [
+        [sum(pair) for pair in zip(*both, strict=True)]
+        for both in zip(configure, fire, strict=True)
+    ]
     for case, (ours, base), operations, limit, note in (
-        ("the whole log, per event", whole, events, LIMIT, note),
+        ("the whole log, per event", whole, events, LIMIT, about),
         ("of that: firing, per event", fire, events, None, ""),
         ("of that: configuring, per session", configure, len(cases), None, ""),
     ):
@@ -119,8 +127,7 @@ def _play(parts: Sequence[Sequence[receipt.Case]], samples: Samples, turn: int) 
     played: dict[type[Contestant], list[Contestant]] = {side: [] for side in SIDES}
     for index, part in enumerate(parts):
         for side in in_turns(SIDES, turn + index):
-            sessions = [side() for _case in part]
-            samples.time((side, "configure"), partial(_configure, sessions))
+            sessions = samples.time((side, "configure"), partial(_configure, side, len(part)))
             samples.time((side, "fire"), partial(_fire, sessions, part))
             played[side] += sessions
     ours, base = (_outcome(sessions) for sessions in played.values())
@@ -129,9 +136,11 @@ def _play(parts: Sequence[Sequence[receipt.Case]], samples: Samples, turn: int) 
     MemoryStorageBackend.clear()
 
 
-def _configure(sessions: Sequence[Contestant]) -> None:
-    for session in sessions:
+def _configure(side: type[Contestant], sessions: int) -> list[Contestant]:
+    made = [side() for _session in range(sessions)]
+    for session in made:
         session.configure(receipt.WORKFLOW)
+    return made
 
 
 def _fire(sessions: Sequence[Contestant], cases: Sequence[receipt.Case]) -> None:

@@ -9,17 +9,15 @@ machine decides when an instance is started, by how many workers at once, and ho
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
-from django.db import connections
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,11 +29,18 @@ from hypothesis.stateful import (
 )
 
 from tests.reference import ReferenceSession
+from tests.worker import (
+    Obedient,
+    OnlookingManager,
+    OnlookingRunner,
+    Worker,
+    failing,
+    finishing,
+    retrying,
+    skipping,
+)
 from triggers.exceptions import ConfigurationWarning, IdempotencyConflict, InvalidTransition
-from triggers.manager import TriggerManager
 from triggers.payload import decode
-from triggers.runners import BaseTaskRunner, task_runners
-from triggers.task import TaskContext, TriggerTask, execute
 from triggers.types import FireResult
 
 TRIGGERS = ("a", "b", "c", "d", "e", "f")
@@ -57,89 +62,7 @@ INTERESTING = (
     "skipped with cascade",
     "transition refused",
 )
-ROUNDS = 4
-PATIENCE = 60  # seconds that a thread may take for one step before the test gives up
-
-Order = Callable[[TriggerTask, TaskContext], Any]
-
-_current = threading.local()
-
-
-class Obedient(TriggerTask):
-    """A task that does what the worker whose thread it runs in is told."""
-
-    max_retries = 1_000_000
-
-    def _run(self, context: TaskContext) -> dict[str, Any]:
-        worker: Worker = _current.worker
-        return worker.obey(self, context)
-
-
-class OnlookingRunner(BaseTaskRunner):
-    """A runner that starts nothing and remembers what it was handed."""
-
-    name = "tests.onlooking"
-    handed: ClassVar[list[str]] = []
-
-    def run(self, manager: TriggerManager, task_instance: Any) -> None:
-        self.handed.append(task_instance.name)
-
-
-task_runners.register(OnlookingRunner)
-
-
-class OnlookingManager(TriggerManager):
-    name = "tests.onlooking"
-    default_task_runner_name = OnlookingRunner.name
-
-
-class Worker:
-    """One attempt to execute an instance, step by step, in a thread of its own."""
-
-    def __init__(self, manager: TriggerManager, instance: str) -> None:
-        self._orders: queue.SimpleQueue[tuple[Order, bool]] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, args=(manager, instance), daemon=True)
-        self._thread.start()
-        self.runs = self._answer() == "runs"
-
-    def do(self, order: Order) -> Any:
-        """Have something done inside the running task, and return what it gave."""
-        self._orders.put((order, False))
-        return self._answer()
-
-    def end(self, order: Order) -> None:
-        """Have the running task end by returning or raising what the order does."""
-        self._orders.put((order, True))
-        assert self._answer() == "is through"
-
-    def obey(self, task: TriggerTask, context: TaskContext) -> dict[str, Any]:
-        self._answers.put("runs")
-        while True:
-            order, is_last = self._orders.get()
-            if is_last:
-                result: dict[str, Any] = order(task, context)
-                return result
-            self._answers.put(order(task, context))
-
-    def _work(self, manager: TriggerManager, instance: str) -> None:
-        _current.worker = self
-        answer: Any = "is through"
-        try:
-            execute(manager, instance)
-        except BaseException as error:  # it belongs to the thread of the test
-            answer = error
-        finally:
-            connections.close_all()
-        self._answers.put(answer)
-
-    def _answer(self) -> Any:
-        answer = self._answers.get(timeout=PATIENCE)
-        if answer == "is through" or isinstance(answer, BaseException):
-            self._thread.join(PATIENCE)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+ROUNDS = 4  # at most, until everything interesting has been met
 
 
 @st.composite
@@ -174,6 +97,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.model = self.model_class()
         self.workers: dict[str, Worker] = {}
         self.numbers = itertools.count()
+        self.looks = itertools.count()
         # Two servers that stay up, and take turns.
         servers = [OnlookingManager(self.open_storage(self.uid)) for _ in range(2)]
         self.managers = itertools.cycle(servers)
@@ -184,7 +108,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for worker in self.workers.values():
-            worker.end(_failing)
+            worker.end(failing)
 
     # Configurations.
 
@@ -195,7 +119,8 @@ class SessionMachine(RuleBasedStateMachine):
         for trigger in early:
             self._fire(trigger, {"n": next(self.numbers)})
         first = self._draw_some(data, self.tasks, "tasks")
-        self._configure(self._draw_tasks(data, first), apply_history=data.draw(st.booleans()))
+        apply_history = data.draw(st.booleans(), "with history")
+        self._configure(self._draw_tasks(data, first), apply_history=apply_history)
         if early:
             self.met["configured after a firing"] += 1
 
@@ -224,8 +149,9 @@ class SessionMachine(RuleBasedStateMachine):
     def _configure(self, config: dict[str, Any], *, apply_history: bool) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConfigurationWarning)  # circles, among others
-            next(self.managers).update_configuration(config, apply_history=apply_history)
-        self.model.configure(config, apply_history=apply_history)
+            result = next(self.managers).update_configuration(config, apply_history=apply_history)
+        with self._comparing(result):
+            self.model.configure(config, apply_history=apply_history)
 
     @rule(data=st.data())
     def live_on(self, data: st.DataObject) -> None:
@@ -254,8 +180,9 @@ class SessionMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(KEYS), "key")
         trigger = self._draw_trigger(data)
         number = data.draw(st.integers(0, 1)) if key else next(self.numbers)
-        kwargs = None if key is None and data.draw(st.booleans(), "bare") else {"n": number}
-        if self.model.keys.get((trigger, key or ""), kwargs) == kwargs:
+        kwargs = None if not key and data.draw(st.booleans(), "bare") else {"n": number}
+        known = self.model.keys.get((trigger, key))
+        if known is None or known == kwargs:
             self._fire(trigger, kwargs, key)
             return
         with pytest.raises(IdempotencyConflict):
@@ -266,26 +193,19 @@ class SessionMachine(RuleBasedStateMachine):
         worker = self.workers[self._draw_name(data, self.workers)]
         trigger = self._draw_trigger(data)
         kwargs = {"n": next(self.numbers)}
-        self._compare_firing(
-            worker.do(lambda task, context: context.manager.fire(trigger, kwargs)),
-            lambda: self.model.fire(trigger, kwargs),
-        )
+        result = worker.do(lambda task, context: context.manager.fire(trigger, kwargs))
+        self._fire_model(result, trigger, kwargs)
 
     def _fire(self, trigger: str, kwargs: dict[str, Any] | None, key: str | None = None) -> None:
-        self._compare_firing(
-            next(self.managers).fire(trigger, kwargs, idempotency_key=key),
-            lambda: self.model.fire(trigger, kwargs, key),
-        )
+        result = next(self.managers).fire(trigger, kwargs, idempotency_key=key)
+        self._fire_model(result, trigger, kwargs, key)
 
-    def _compare_firing(self, result: FireResult, fire_model: Callable[[], bool]) -> None:
-        before = self._statuses()
-        happened = fire_model()
-        changed = _changed(before, self._statuses())
+    def _fire_model(
+        self, result: FireResult, trigger: str, kwargs: Any, key: str | None = None
+    ) -> None:
+        with self._comparing(result):
+            happened = self.model.fire(trigger, kwargs, key)
         assert result.duplicate is not happened
-        assert not result.pending
-        assert sorted(result.created) == sorted(changed.keys() - before.keys())
-        assert sorted(result.scheduled) == sorted(_with_status(changed, "scheduled"))
-        assert sorted(result.abandoned) == sorted(_with_status(changed, "abandoned"))
         assert result.seq is not None
         if happened:
             assert result.seq > self.last_seq
@@ -293,6 +213,17 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             assert 0 < result.seq <= self.last_seq
             self.met["duplicate"] += 1
+
+    @contextmanager
+    def _comparing(self, result: FireResult) -> Iterator[None]:
+        """Compare what the manager said that it did with what the model does in this block."""
+        before = self._statuses()
+        yield
+        changed = _changed(before, self._statuses())
+        assert not result.pending
+        assert sorted(result.created) == sorted(changed.keys() - before.keys())
+        assert sorted(result.scheduled) == sorted(_with_status(changed, "scheduled"))
+        assert sorted(result.abandoned) == sorted(_with_status(changed, "abandoned"))
 
     # Instances, from outside.
 
@@ -344,15 +275,15 @@ class SessionMachine(RuleBasedStateMachine):
         name = self._draw_name(data, self.workers)
         if how == "finish":
             result = {"n": next(self.numbers)}
-            order, follow = partial(_finishing, result), partial(self.model.finish, name, result)
+            order, follow = partial(finishing, result), partial(self.model.finish, name, result)
         elif how == "fail":
-            order, follow = _failing, partial(self.model.fail, name)
+            order, follow = failing, partial(self.model.fail, name)
         elif how == "retry":
             kwargs = self._draw_replacement(data, name)
-            order, follow = partial(_retrying, kwargs), partial(self.model.retry, name, kwargs)
+            order, follow = partial(retrying, kwargs), partial(self.model.retry, name, kwargs)
             self.met["retried"] += 1
         else:
-            order, follow = _skipping, partial(self.model.skip, name)
+            order, follow = skipping, partial(self.model.skip, name)
             self.met["skipped from inside"] += 1
         self.workers.pop(name).end(order)
         follow()
@@ -362,7 +293,9 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def an_observer_sees_the_same_in_both(self) -> None:
         expected = self.model.snapshot()
-        storage = self.open_storage(self.uid)
+        # One look is of somebody who has just come, the next of a server that was there before.
+        is_new = next(self.looks) % 2 == 0
+        storage = self.open_storage(self.uid) if is_new else next(self.managers).storage
         assert instances_of(storage) == expected["instances"]
         assert storage.latest_kwargs == dict(expected["fired"])
         firings = [(each.trigger, decode(each.kwargs)) for each in storage.find_firings()]
@@ -385,18 +318,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _draw_trigger(self, data: st.DataObject) -> str:
         """Draw a trigger, mostly one that a task names."""
-        named = {
-            name
-            for directives in self.model.tasks.values()
-            for name in (
-                *directives["after"],
-                *directives.get("unless", ()),
-                directives.get("andEvery", self.triggers[0]),
-            )
-        }
-        return data.draw(st.sampled_from([*sorted(named), self.triggers[-1]]), "trigger")
+        named = {self.triggers[-1]}
+        for directives in self.model.tasks.values():
+            named.update(directives["after"], directives.get("unless", ()))
+            named.update({directives["andEvery"]} if "andEvery" in directives else ())
+        return data.draw(st.sampled_from(sorted(named)), "trigger")
 
-    def _draw_name(self, data: st.DataObject, names: Any) -> str:
+    def _draw_name(self, data: st.DataObject, names: Collection[str]) -> str:
         return data.draw(st.sampled_from(sorted(names)), "instance")
 
     def _draw_replacement(self, data: st.DataObject, name: str) -> dict[str, Any] | None:
@@ -440,22 +368,6 @@ def explore(machine: type[SessionMachine], *, at_least: int = 0, **how: Any) -> 
         if not rare:
             return
     raise AssertionError(f"These should have happened {at_least} times and more: {rare}")
-
-
-def _finishing(result: dict[str, Any], task: TriggerTask, context: TaskContext) -> Any:
-    return result
-
-
-def _failing(task: TriggerTask, context: TaskContext) -> Any:
-    raise ValueError("told to fail")
-
-
-def _retrying(kwargs: dict[str, Any] | None, task: TriggerTask, context: TaskContext) -> Any:
-    raise task.retry(exc=ValueError("again"), cooldown=0, replacement_kwargs=kwargs)
-
-
-def _skipping(task: TriggerTask, context: TaskContext) -> Any:
-    raise task.skip({"reason": "nothing to do"})
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

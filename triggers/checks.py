@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
@@ -30,7 +31,7 @@ SQLITE_HINT = (
 )
 
 
-@register("triggers")
+@checks.register("triggers")
 def check_aliases(**_kwargs: Any) -> list[CheckMessage]:
     """Check every alias of ``TRIGGERS``."""
     try:
@@ -63,7 +64,7 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
         yield Error(f"{place}['OPTIONS']: {error}", id="triggers.E003")
         return
     if alias.storage == "memory" and runner == "celery":
-        yield Warning(
+        yield checks.Warning(
             f"{place}: the memory storage is not shared with Celery workers.",
             hint="Use the database storage, or the threading runner.",
             id="triggers.W002",
@@ -82,7 +83,7 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
     }
     lacking = [what for what, there in wanted.items() if not there]
     if lacking:
-        yield Warning(
+        yield checks.Warning(
             f"DATABASES[{alias!r}] is SQLite without {', '.join(lacking)}: writers that meet "
             "may fail with 'database is locked' instead of waiting.",
             hint=SQLITE_HINT.format(alias=alias),

@@ -16,8 +16,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from kombu.utils import json as kombu_json
-
 from triggers.exceptions import InvalidPayload, PayloadTooLarge
 
 DEFAULT_LIMIT = 1024 * 1024
@@ -47,7 +45,7 @@ def encode(value: Mapping[str, Any] | None, *, what: str, limit: int = DEFAULT_L
         raise _not_a_mapping(value, what)
     plain = value if isinstance(value, dict) else dict(value)
     _check(plain, what)
-    text: str = kombu_json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+    text = dump(plain)
     if len(text) * 4 > limit:
         size = len(text.encode("utf-8", "surrogatepass"))
         if size > limit:
@@ -59,15 +57,19 @@ def decode(text: str) -> dict[str, Any]:
     """The inverse of :func:`encode`; every call makes fresh objects."""
     if text == EMPTY:
         return {}
-    hook = kombu_json.object_hook if "__type__" in text else None
-    decoded: dict[str, Any] = json.loads(text, object_hook=hook)
+    decoded: dict[str, Any]
+    if "__type__" in text:
+        from kombu.utils.json import object_hook
+
+        decoded = json.loads(text, object_hook=object_hook)
+    else:
+        decoded = json.loads(text)
     return decoded
 
 
 def dump(value: Any) -> str:
     """Text of a value that this package made itself (already checked, or plain JSON)."""
-    text: str = kombu_json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return text
+    return _encoder.encode(value)
 
 
 def is_same(one: str, other: str) -> bool:
@@ -95,6 +97,16 @@ def safe_text(text: str, limit: int = 100_000) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
+def _typed(value: object) -> Any:
+    # Here, and not above, so that the engine can be imported without Celery's libraries.
+    from kombu.utils.json import JSONEncoder
+
+    return JSONEncoder().default(value)
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_typed)
+
+
 def _not_a_mapping(value: object, what: str) -> InvalidPayload:
     name = type(value).__name__
     return InvalidPayload(what, name, f"expected a mapping with string keys, got {name}.")
@@ -103,7 +115,7 @@ def _not_a_mapping(value: object, what: str) -> InvalidPayload:
 def _check(value: Any, path: str) -> None:
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
-        if kind is str and not value.isascii():
+        if kind is str:
             _check_text(value, path)
         return
     if isinstance(value, float):
@@ -141,6 +153,8 @@ def _check_text(value: str, path: str) -> None:
     # PostgreSQL cannot store U+0000, and a lone surrogate has no UTF-8 form at all.
     if "\x00" in value:
         raise InvalidPayload(path, "str", "contains U+0000, which not every storage can hold.")
+    if value.isascii():
+        return
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -25,6 +25,7 @@ from triggers.exceptions import (
     get_context,
 )
 from triggers.logging import ControlFlow, LoggerContext, TaskLogger, log
+from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
 from triggers.types import TaskInstance, split_instance_name
 
@@ -346,9 +347,7 @@ def execute(manager: TriggerManager, instance: str) -> None:
 
     :raises InstanceNotFound: the session has no such instance.
     """
-    from triggers.runners.synchronous import SynchronousTaskRunner
-
-    SynchronousTaskRunner().execute(manager, manager.storage[instance], early=True)
+    execute_instance(manager, manager.storage[instance], early=True)
 
 
 def encode_replacement(kwargs: Mapping[str, Any], instance: str) -> str:

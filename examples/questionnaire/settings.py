@@ -63,7 +63,7 @@ LOGGING = {
     "formatters": {"short": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "short"}},
     "loggers": {
-        "triggers": {"handlers": ["console"], "level": "INFO"},
-        "examples": {"handlers": ["console"], "level": "INFO"},
+        "triggers": {"handlers": ["console"], "level": "WARNING"},
+        "examples": {"handlers": ["console"], "level": "WARNING"},
     },
 }

@@ -96,8 +96,9 @@ class ImportBrowserMetadata(TriggerTask):
             except browsers.ServiceBusy as error:
                 raise self.retry(exc=error, cooldown=self.cooldown) from error
             except browsers.UnknownBrowser as error:
-                # The log and the failed instance will show what we asked for.
-                raise with_context(error, {"page": received["page"]})
+                # The log and the failed instance will show it.
+                with_context(error, {"page": received["page"]})
+                raise
             metadata = BrowserMetadata.objects.create(
                 subject_id=context.trigger_kwargs["t_importSubject"]["subjectId"],
                 page=received["page"],

@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import multiprocessing
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +24,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests import servers
+from triggers.backtest.job import Job
+from triggers.backtest.workers import run_workers
+from triggers.engine import Event, Transition
+from triggers.exceptions import StorageUnavailable
 from triggers.models import Session
 from triggers.storages import storage_backends
 from triggers.storages.memory import MemoryStorageBackend
@@ -110,9 +118,8 @@ class Run:
     def __init__(self, directory: Path, *arguments: str) -> None:
         stdout, stderr = io.StringIO(), io.StringIO()
         figures = directory / "figures.json"
-        call_command(
-            "triggers", "backtest", *arguments, "--json", str(figures), stdout=stdout, stderr=stderr
-        )
+        arguments = ("triggers", "backtest", "--json", str(figures), *arguments)
+        call_command(*arguments, stdout=stdout, stderr=stderr)
         self.stdout = stdout.getvalue()
         self.stderr = stderr.getvalue()
         self.figures: dict[str, Any] = json.loads(figures.read_text())
@@ -362,6 +369,8 @@ class TestMistakes:
             (["--workers", "0"], "'0' is not a whole number above 0"),
             (["--workers", "two"], "'two' is not a whole number above 0"),
             (["--delimiter", "::"], "'::' is not a single character"),
+            (["--delimiter", "tab"], "The columns are: case:concept:name,concept:name,time"),
+            (["--json", "."], r"Cannot write \.: Is a directory"),
         ],
     )
     def test_options_that_cannot_be_used_are_explained(
@@ -386,6 +395,10 @@ class TestMistakes:
         target = tmp_path / "nowhere" / "figures.json"
         with pytest.raises(CommandError, match=r"There is no directory .*nowhere to write"):
             call_command("triggers", "backtest", "no.json", "no.csv", "--json", str(target))
+
+    def test_a_log_without_a_first_row_is_refused(self, backtest: Backtest) -> None:
+        with pytest.raises(CommandError, match=r"log\.csv: The file is empty"):
+            backtest(log="")
 
     def test_a_hostile_xes_file_is_refused(self, backtest: Backtest) -> None:
         log = '<!DOCTYPE log [<!ENTITY a "aaaa">]><log/>'
@@ -455,12 +468,6 @@ class TestTrouble:
         with pytest.raises(CommandError, match="DJANGO_SETTINGS_MODULE, which is not set"):
             backtest("--storage", "database", "--workers", "2")
 
-    def test_processes_need_a_database_that_they_can_open(
-        self, backtest: Backtest, settings: Any
-    ) -> None:
-        with pytest.raises(CommandError, match="SQLite database in memory belongs to one process"):
-            check_in_memory(backtest)
-
 
 class TestOutput:
     def test_the_table_can_be_searched_with_grep(self, backtest: Backtest) -> None:
@@ -507,6 +514,16 @@ class TestOutput:
     def test_progress_can_be_silenced(self, backtest: Backtest) -> None:
         assert backtest("--verbosity", "0").stderr == ""
 
+    def test_events_without_a_time_among_others_are_mentioned(self, backtest: Backtest) -> None:
+        name = '<string key="concept:name" value="{}"/>'
+        time = '<date key="time:timestamp" value="2026-01-01T00:00Z"/>'
+        events = f"<event>{name}{time}</event><event>{name}</event>".format("ordered", "paid")
+        log = f"<log><trace>{name.format('A')}{events}</trace></log>"
+        run = backtest(log=log, name="log.xes")
+        assert "1 events have no time: each stayed behind the event before it." in run.stdout
+        assert run.figures["order"] == "time"
+        assert run.figures["tasks"]["t_ship"]["instances"]["finished"] == 1
+
     def test_an_empty_log_gives_zeros(self, backtest: Backtest) -> None:
         run = backtest(log="case:concept:name,concept:name\n")
         assert (run.figures["cases"], run.figures["fired"]) == (0, 0)
@@ -522,21 +539,23 @@ if __name__ == "__main__":
 """
 
 
-def start(directory: Path, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+def start(
+    directory: Path, *arguments: str, environment: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[Any]:
     """Start ``manage.py triggers`` in a process of its own, as people do."""
-    environment = {**servers.subprocess_environment(), "COLUMNS": "120", "TERM": "xterm"}
+    terminal = {"COLUMNS": "120", "TERM": "xterm"}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "triggers", *arguments],
         cwd=directory,
-        env=environment,
+        env=servers.subprocess_environment() | terminal | (environment or {}),
         **options,
     )
 
 
-def run(directory: Path, *arguments: str) -> tuple[int, str, str]:
+def run(directory: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Return the exit status, what was printed, and what was complained about."""
-    pipe = subprocess.PIPE
-    with start(directory, *arguments, stdout=pipe, stderr=pipe, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(directory, *arguments, text=True, environment=environment, **pipes) as process:
         stdout, stderr = process.communicate(timeout=60)
     return process.returncode, stdout, stderr
 
@@ -567,9 +586,18 @@ class TestProcess:
         status, _, stderr = run(directory, "backtest", "workflow.json", "log.csv", *options)
         assert (status, stderr) == (0, "")
 
+    def test_processes_need_a_database_that_they_can_open(self, directory: Path) -> None:
+        options = ("--storage", "database", "--workers", "2")
+        in_memory = {servers.DATABASE_NAMES: "{}"}
+        status, _, stderr = run(
+            directory, "backtest", "workflow.json", "log.csv", *options, **in_memory
+        )
+        assert status == 1
+        assert "A SQLite database in memory belongs to one process" in stderr
+
     def test_a_terminal_gets_a_table_and_a_bar(self, directory: Path) -> None:
         ours, theirs = pty.openpty()
-        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        streams: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         with start(directory, "backtest", "workflow.json", "log.csv", **streams) as process:
             os.close(theirs)
             shown = b"".join(iter(lambda: read_terminal(ours), b""))

@@ -135,6 +135,12 @@ class TestCsv:
         with pytest.raises(EventLogError, match="empty"):
             EventLog(write("log.csv", ""))
 
+    def test_a_first_row_that_cannot_be_read_is_refused(self, write: Write) -> None:
+        with pytest.raises(EventLogError, match="Line 1, the row of column names: a quote"):
+            EventLog(write("log.csv", '"case:concept:name,concept:name\nc1,paid\n'))
+        with pytest.raises(EventLogError, match="Line 1, the row of column names: new-line"):
+            EventLog(write("log.csv", "case:concept:name,concept:name\rc1,paid\r"))
+
     def test_two_columns_of_one_name_are_refused_if_the_name_matters(self, write: Write) -> None:
         with pytest.raises(EventLogError, match="Two columns are named 'concept:name'"):
             EventLog(write("log.csv", "case:concept:name,concept:name,concept:name\n"))
@@ -500,6 +506,10 @@ class TestFiles:
         ((line, reason),) = troubles(path)
         assert found[-1].line <= line <= found[-1].line + 6
         assert "end in the middle" in reason
+
+    def test_a_gzip_file_without_any_content_is_refused(self, write: Write) -> None:
+        with pytest.raises(EventLogError, match="the gzip data end in the middle"):
+            EventLog(write("log.csv.gz", gzip.compress(HEADER.encode())[:10]))
 
     def test_damaged_gzip_data_are_told(self, write: Write) -> None:
         rows = [f"c{n},paid,2026-01-02T03:04:05Z,{n * n}\n" for n in range(100_000)]

@@ -14,8 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.machine import Obedient, OnlookingManager, Worker, instances_of
+from tests.machine import instances_of
 from tests.reference import ReferenceSession
+from tests.worker import Obedient, OnlookingManager, Worker
 from triggers.storages import storage_backends
 
 Config = dict[str, dict[str, Any]]

@@ -1,6 +1,9 @@
 """Running the shares of a backtest side by side, in threads or in processes.
 
 All events of a case belong to one worker, so their order holds whatever the others do.
+
+A spawned process imports this module before Django is set up there. What may need Django (the
+replay, and with it managers and storages) is therefore imported inside the functions.
 """
 
 from __future__ import annotations

@@ -58,12 +58,17 @@ class BaseTaskRunner(ABC):
 
         :param early: do not wait for the end of a retry's cool-down.
         """
-        try:
-            task = self.resolve(task_instance.config.run)
-        except UnknownTask as error:
-            manager.fail_unresolved(task_instance, error)
-        else:
-            task.execute(manager, task_instance.name, early=early)
+        execute(manager, task_instance, early=early)
+
+
+def execute(manager: TriggerManager, task_instance: TaskInstance, *, early: bool = False) -> None:
+    """See :meth:`BaseTaskRunner.execute`."""
+    try:
+        task = resolve(task_instance.config.run)
+    except UnknownTask as error:
+        manager.fail_unresolved(task_instance, error)
+    else:
+        task.execute(manager, task_instance.name, early=early)
 
 
 def resolve(name: str) -> TriggerTask:

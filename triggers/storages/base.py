@@ -18,8 +18,8 @@ from triggers import payload
 from triggers.engine import Event, Plan, SessionState, Transition
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
-from triggers.storages.memory import commit, is_overdue, select_firings, select_instances
 from triggers.storages.session import SessionStorage
+from triggers.storages.whole import commit, is_overdue, select_firings, select_instances
 from triggers.types import Firing, Instance, TaskConfig, TaskInstance
 
 

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from triggers.engine import Event, Plan, SessionState, Transition, decide
+from triggers.engine import Event, Plan, SessionState, Transition
 from triggers.engine.plan import EMPTY_PLAN
-from triggers.engine.state import InstanceKey
-from triggers.exceptions import InstanceNotFound
 from triggers.storages.session import SessionStorage
+from triggers.storages.whole import commit, is_overdue, select_firings, select_instances
 from triggers.types import Firing, Instance
 
 
@@ -83,62 +82,3 @@ class _Session:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.state = SessionState()
-
-
-def commit(event: Event, state: SessionState, storage: SessionStorage) -> Transition:
-    """Decide an event on a whole session, and make the difference.
-
-    :raises InstanceNotFound: the event names an instance that is not there.
-    """
-    for key in event.reads(state.plan).instances:
-        require_instance(state.instances, key, storage.uid)
-    transition = decide(event, state, storage.now())
-    state.apply(transition)
-    return transition
-
-
-def require_instance(
-    instances: dict[InstanceKey, Instance], key: InstanceKey, uid: str
-) -> Instance:
-    """The instance of this key.
-
-    :raises InstanceNotFound: it is not there.
-    """
-    found = instances.get(key)
-    if found is None:
-        name = f"{key[0]}#{key[1]}"
-        raise InstanceNotFound(name, f"session {uid!r} has no such instance")
-    return found
-
-
-def select_instances(
-    state: SessionState, task: str | None, number: int | None
-) -> Iterable[Instance]:
-    """Instances of a whole session, in configuration order, then by number."""
-    if task is not None and number is not None:
-        found = state.instances.get((task, number))
-        return [] if found is None else [found]
-    names = state.plan.tasks if task is None else [task]
-    return [
-        state.instances[name, number]
-        for name in names
-        for number in range(state.counts.get(name, 0))
-    ]
-
-
-def select_firings(
-    state: SessionState, seqs: Collection[int] | None, *, latest: bool
-) -> Iterable[Firing]:
-    """Firings of a whole session, oldest first."""
-    if latest:
-        seqs = state.latest.values()
-    wanted = state.firings if seqs is None else seqs
-    return [state.firings[seq] for seq in sorted(wanted) if seq in state.firings]
-
-
-def is_overdue(state: SessionState, storage: SessionStorage) -> bool:
-    """Whether recovery has something to do in a whole session."""
-    now = storage.now()
-    times = [state.instances[key].due_at for key in state.due]
-    times += [pending.due_at for pending in state.pending.values()]
-    return any(time is not None and time <= now for time in times)

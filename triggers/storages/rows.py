@@ -9,7 +9,6 @@ from typing import Any, cast
 from triggers import payload
 from triggers.engine import Event, Pending, Plan, Reads, SessionState, Transition
 from triggers.models import from_instant, to_instant
-from triggers.storages.memory import require_instance
 from triggers.storages.sql import (
     Cursor,
     Statements,
@@ -18,6 +17,7 @@ from triggers.storages.sql import (
     instance_of,
     instance_row,
 )
+from triggers.storages.whole import require_instance
 from triggers.types import Firing, Instance
 
 

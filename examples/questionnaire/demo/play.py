@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connections
 from django.test import Client
@@ -110,30 +111,23 @@ class Play:
     def _moments(self, chance: random.Random) -> Iterator[list[tuple[Performance, Message]]]:
         arriving: list[list[tuple[Performance, Message]]] = [[] for _ in range(MOMENTS)]
         for performance in chance.sample(self.performances, len(self.performances)):
-            for message in chance.sample(*[performance.character.messages] * 1, len(performance.character.messages)):
+            messages = performance.character.messages
+            for message in chance.sample(messages, len(messages)):
+                # What one applicant sends in one moment stays together, so that it meets.
                 for moment in chance.choices(arriving, k=message.times):
-                    # What one applicant sends in one moment stays together: these are the
-                    # requests that meet in a session.
                     moment.append((performance, message))
         return filter(None, arriving)
 
 
-def wait_for_tasks(on_wait: Callable[[], None]) -> None:
+def wait_for_tasks() -> None:
     """Wait until no task runs or is about to.
 
-    :param on_wait: called now and then.
     :raises Broken: something hangs.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            ThreadingTaskRunner.join_all(timeout=0.1)
-        except TimeoutError as error:
-            if time.monotonic() > deadline:
-                raise Broken(f"After {PATIENCE} seconds, {error}") from None
-            on_wait()
-        else:
-            return
+    try:
+        ThreadingTaskRunner.join_all(timeout=PATIENCE)
+    except TimeoutError as error:
+        raise Broken(f"After {PATIENCE} seconds, {error}") from None
 
 
 def _start(performance: Performance, kind: Questionnaire.Kind) -> None:
@@ -148,7 +142,9 @@ def _send(performance: Performance, message: Message) -> None:
     _post(path, message.body, headers)
 
 
-def _post(path, body, headers=None):
+def _post(
+    path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     try:
         response = Client(SERVER_NAME="localhost").post(
             path, body, content_type="application/json", headers=headers
@@ -158,7 +154,8 @@ def _post(path, body, headers=None):
         connections.close_all()
     if response.status_code >= 400:
         raise Broken(f"{path} answered {response.status_code}: {response.content.decode()}")
-    return response.json()
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 def _repair(manager: TriggerManager, failed: TaskInstance, character: Character) -> Iterator[str]:

@@ -1,9 +1,7 @@
 from django.db import migrations, models
 from django.db.models.deletion import CASCADE
 
-ID = models.BigAutoField(
-    auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-)
+ID = models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
 
 class Migration(migrations.Migration):

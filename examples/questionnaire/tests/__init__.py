@@ -1,0 +1,1 @@
+"""How an application tests its workflows and tasks: ``python manage.py test``."""
