@@ -2,7 +2,7 @@
 
 On PostgreSQL, MySQL and MariaDB it is a row lock in the default database, on a connection of its
 own, so a caller's transaction neither releases nor prolongs it. On SQLite, which has one writer
-for the whole file, it is a file lock beside the database. Both end with the process that holds
+for the whole file, it is a lock file beside the database. Both end with the process that holds
 them: there is no expiry that a paused process could outlive.
 """
 
@@ -37,7 +37,7 @@ def session_lock(key: str, using: str = DEFAULT_DB_ALIAS) -> AbstractContextMana
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
     if connection.vendor in _ROW_LOCK_VENDORS:
         return _row_lock(connection, digest)
-    return _file_lock(_lock_folder(connection.settings_dict["NAME"]) / digest)
+    return _file_lock(_lock_path(connection.settings_dict["NAME"], digest))
 
 
 @contextmanager
@@ -64,13 +64,11 @@ def _row_lock(caller: Any, digest: str) -> Iterator[None]:
             connection.close()
 
 
-def _lock_folder(database: object) -> Path:
+def _lock_path(database: object, digest: str) -> Path:
     path = Path(str(database))
-    if not path.parent.is_dir() or str(database).startswith(("file:", ":memory:")):
+    if not path.is_file():  # in memory, or no database at all
         path = Path(tempfile.gettempdir()) / "triggers"
-    folder = path.with_name(path.name + ".locks")
-    folder.mkdir(exist_ok=True)
-    return folder
+    return path.with_name(f"{path.name}.{digest[:32]}.lock")
 
 
 @contextmanager

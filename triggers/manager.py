@@ -2,7 +2,9 @@
 
 Every method turns into one event (:mod:`triggers.engine.events`) that the storage decides and
 commits; :meth:`TriggerManager.apply` is the one place where that happens, and where what was
-committed as ready is handed to the runners.
+committed as ready is handed to the runners (:mod:`triggers.outbox`).
+
+Longer than 400 lines because it is the public API, and half of it is the reference.
 """
 
 from __future__ import annotations
@@ -10,24 +12,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 from django.db import transaction
 
-from triggers import conf, payload, runners
+from triggers import conf, outbox, payload, runners
+from triggers.attempt import encode_replacement
 from triggers.configuration import parse, suspicions
-from triggers.engine import Event, Pending, Transition
-from triggers.engine.events import (
-    Configure,
-    Done,
-    Fire,
-    Replay,
-    SetStatus,
-    SkipFailed,
-)
+from triggers.engine import Event, Transition
+from triggers.engine.events import Configure, Fire
+from triggers.engine.lifecycle import Replay, SetStatus, SkipFailed
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,
@@ -41,29 +37,17 @@ from triggers.registry import Registry
 from triggers.runners import task_runners
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage, checked_metadata
-from triggers.task import encode_replacement
 from triggers.types import (
-    NAME_LIMIT,
     FireResult,
     Status,
     TaskConfig,
     TaskInstance,
+    check_name,
     split_instance_name,
 )
 
 trigger_managers = Registry("triggers.managers", "triggers.manager.TriggerManager")
 
-
-@dataclass(slots=True)
-class _Cascade:
-    """The pending cascade that an overridden ``fire`` is being called for."""
-
-    trigger: str
-    ref: str
-    cause: str
-
-
-_cascade: ContextVar[_Cascade | None] = ContextVar("triggers_cascade", default=None)
 
 _HOOKS = ("post_fire", "post_replay", "post_skip")
 
@@ -152,22 +136,14 @@ class TriggerManager:
         what = f"kwargs of {trigger_name!r}"
         kwargs = payload.encode(trigger_kwargs, what=what, limit=self.storage.payload_limit)
         event = Fire(
-            trigger=_checked_name(trigger_name, "a trigger name"),
+            trigger=check_name(trigger_name, "a trigger name"),
             kwargs=kwargs,
-            key=idempotency_key and _checked_name(idempotency_key, "an idempotency key"),
+            key=idempotency_key and check_name(idempotency_key, "an idempotency key"),
             hooks=self.overridden_hooks,
         )
-        pending = _cascade.get()
-        if pending is not None and pending.trigger == trigger_name:
-            _cascade.set(None)
-            settled = Fire(
-                trigger=event.trigger,
-                kwargs=kwargs,
-                cause=pending.cause,
-                settles=pending.ref,
-                hooks=event.hooks,
-            )
-            return self._fire(settled)
+        cascade = outbox.take_cascade(trigger_name)
+        if cascade is not None:
+            return self._fire(replace(event, cause=cascade.cause, settles=cascade.ref))
         if self.storage.defers_firings:
             self._refuse_reserved(trigger_name)
             self.storage.defer(event, self.name, self._decide_deferred)
@@ -317,7 +293,7 @@ class TriggerManager:
         """Have the storage decide and commit an event, then hand on what it made ready."""
         transition = self.storage.transact(event)
         if transition.scheduled or transition.pending:
-            self.storage.when_committed(partial(self._follow_up, transition))
+            self.storage.when_committed(partial(outbox.follow_up, self, transition))
         return transition
 
     def reference(self) -> dict[str, Any]:
@@ -348,7 +324,7 @@ class TriggerManager:
             "message": str(error),
             "context": {"run": error.name},
         }
-        log(logging.ERROR, "%s", error, **self._fields("fail", instance))
+        log(logging.ERROR, "%s", error, **outbox.fields(self, "fail", instance))
         event = SetStatus(
             key=split_instance_name(instance.name),
             status=Status.FAILED,
@@ -372,12 +348,17 @@ class TriggerManager:
         try:
             transition = self.storage.decide_deferred(ref, self.overridden_hooks)
         except (InvalidTrigger, IdempotencyConflict) as error:
-            log(logging.ERROR, "A deferred firing was dropped: %s", error, **self._fields("fire"))
+            log(
+                logging.ERROR,
+                "A deferred firing was dropped: %s",
+                error,
+                **outbox.fields(self, "fire"),
+            )
             self.storage.drop_deferred(ref)
             return None
         if transition is None:
             return None
-        self.storage.when_committed(partial(self._follow_up, transition))
+        self.storage.when_committed(partial(outbox.follow_up, self, transition))
         result: FireResult = transition.outcome
         return result
 
@@ -397,44 +378,7 @@ class TriggerManager:
             self.decide_deferred(ref)
         except Exception:
             message = "A deferred firing is not decided yet; recovery will do it"
-            log(logging.ERROR, message, exc_info=True, **self._fields("fire"))
-
-    def _follow_up(self, transition: Transition) -> None:
-        """Do what was committed as to be done. What fails is logged, and recovery repeats it."""
-        for key in transition.scheduled:
-            record = transition.instances[key]
-            self._dispatch(self.storage.present(record, transition.plan))
-        for pending in transition.pending:
-            try:
-                self._fulfil(pending)
-            except Exception:
-                message = "%s failed; recovery will repeat it"
-                log(logging.ERROR, message, pending.kind, exc_info=True, **self._fields("hook"))
-
-    def _dispatch(self, instance: TaskInstance) -> None:
-        name = self.runner_name(instance.config)
-        try:
-            task_runners.get(name).run(self, instance)
-        except Exception:
-            message = "Runner %r did not take %s; recovery will send it again"
-            fields = self._fields("dispatch", instance)
-            log(logging.ERROR, message, name, instance.name, exc_info=True, **fields)
-
-    def _fulfil(self, pending: Pending) -> None:
-        data = pending.data
-        if pending.kind == "cascade":
-            token = _cascade.set(_Cascade(data["trigger"], pending.ref, data["cause"]))
-            try:
-                self.fire(data["trigger"], payload.decode(data["kwargs"]))
-            finally:
-                _cascade.reset(token)
-        elif pending.kind == "post_fire":
-            self._post_fire(data["trigger"], [self.storage[name] for name in data["scheduled"]])
-        elif pending.kind == "post_replay":
-            self._post_replay(self.storage[data["instance"]])
-        else:
-            self._post_skip(self.storage[data["instance"]], data["cascade"])
-        self.storage.transact(Done(ref=pending.ref))
+            log(logging.ERROR, message, exc_info=True, **outbox.fields(self, "fire"))
 
     def _presented(self, transition: Transition) -> TaskInstance:
         return self.storage.present(transition.outcome, transition.plan)
@@ -445,13 +389,8 @@ class TriggerManager:
     def _refuse_reserved(self, trigger: str) -> None:
         task = self.storage.plan().reserved_for(trigger)
         if task is not None:
-            raise InvalidTrigger(trigger, f"the name is reserved for the outcome of task {task!r}.")
-
-    def _fields(self, action: str, instance: TaskInstance | None = None) -> dict[str, str]:
-        fields = {"action": action, "session": self.storage.uid}
-        if instance is not None:
-            fields.update(task=instance.task_name, instance=instance.name)
-        return fields
+            reason = f"the name is reserved for the outcome of task {task!r}."
+            raise InvalidTrigger(trigger, reason)
 
 
 def manager_from(reference: Mapping[str, Any]) -> TriggerManager:
@@ -481,16 +420,3 @@ def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerMan
     manager: TriggerManager = trigger_managers.get(alias.manager, storage)
     manager.alias_runner = alias.runner
     return manager
-
-
-def _checked_name(name: object, what: str) -> str:
-    if not isinstance(name, str):
-        raise InvalidTrigger(name, f"{what} must be a str, got {type(name).__name__}.")
-    if not name:
-        raise InvalidTrigger(name, f"{what} must not be empty.")
-    if len(name) > NAME_LIMIT:
-        reason = f"{what} has {len(name)} characters; {NAME_LIMIT} are allowed."
-        raise InvalidTrigger(name[:40] + "…", reason)
-    if "\x00" in name:
-        raise InvalidTrigger(name, f"{what} must not contain U+0000.")
-    return name

@@ -5,29 +5,20 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
-from uuid import uuid4
 
 from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
-from triggers import payload
-from triggers.engine.events import Claim, Fail, Finish, Report, Retry, Skip
-from triggers.exceptions import (
-    InstanceNotFound,
-    InvalidPayload,
-    MaxRetriesExceeded,
-    PayloadTooLarge,
-    get_context,
-)
-from triggers.logging import ControlFlow, LoggerContext, TaskLogger, log
+from triggers.attempt import TaskRetry, TaskSkip, claim
+from triggers.exceptions import MaxRetriesExceeded
+from triggers.logging import LoggerContext, TaskLogger
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
-from triggers.types import TaskInstance, split_instance_name
+from triggers.types import TaskInstance
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -43,32 +34,6 @@ __all__ = [
     "execute",
     "trigger_task",
 ]
-
-
-class TaskRetry(ControlFlow):
-    """Raised by a task to be run again; made by :meth:`TriggerTask.retry`."""
-
-    log_level = logging.WARNING
-
-    def __init__(
-        self,
-        exc: BaseException | None,
-        cooldown: timedelta,
-        replacement_kwargs: Mapping[str, Mapping[str, Any]] | None,
-    ) -> None:
-        self.exc = exc
-        self.cooldown = cooldown
-        self.replacement_kwargs = replacement_kwargs
-        reason = f": {type(exc).__name__}: {exc}" if exc is not None else ""
-        super().__init__(f"will be retried{reason}")
-
-
-class TaskSkip(ControlFlow):
-    """Raised by a task to end as ``skipped``; made by :meth:`TriggerTask.skip`."""
-
-    def __init__(self, metadata: Mapping[str, Any] | None) -> None:
-        self.metadata = metadata or {}
-        super().__init__("skipped by the task itself")
 
 
 class TaskContext:
@@ -232,11 +197,15 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         :param reraise: raise what the task raised, after it was recorded.
         :returns: what the task returned, if it finished.
         """
-        attempt = _claim(manager, instance, early=early)
+        attempt = claim(manager, instance, early=early)
         if attempt is None:
             return None
+        context = TaskContext(manager, attempt.instance)
         try:
-            returned = self._run(attempt.context)
+            try:
+                returned = self._run(context)
+            finally:
+                attempt.log_level = context.log_level
             attempt.finish(returned)
         except TaskSkip as skip:
             attempt.skip(skip)
@@ -257,112 +226,12 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         return None
 
 
-class _Attempt:
-    """One run of an instance, fenced by its token: reports what came of it, once."""
-
-    def __init__(self, context: TaskContext, token: str) -> None:
-        self.context = context
-        self.token = token
-        self.instance = context.task_instance
-        self.key = split_instance_name(self.instance.name)
-
-    def finish(self, returned: Any) -> None:
-        """The task returned.
-
-        :raises InvalidPayload: it returned something that cannot be stored.
-        :raises PayloadTooLarge: it returned too much.
-        """
-        what = f"the result of {self.instance.name}"
-        limit = self.context.manager.storage.payload_limit
-        result = payload.encode(returned, what=what, limit=limit)
-        manager = self.context.manager
-        event = Finish(
-            key=self.key,
-            token=self.token,
-            metadata=self._log_metadata(),
-            result=result,
-            fold=manager.folds_cascades,
-            hooks=manager.overridden_hooks,
-        )
-        self._report(event)
-
-    def fail(self, error: BaseException) -> None:
-        """The task raised."""
-        metadata = {**self._log_metadata(), **_describe(error)}
-        self._report(Fail(key=self.key, token=self.token, metadata=metadata))
-
-    def skip(self, skip: TaskSkip) -> None:
-        """The task skipped itself."""
-        try:
-            metadata = payload.decode(payload.encode(skip.metadata, what="skip metadata"))
-        except (InvalidPayload, PayloadTooLarge) as error:
-            self.fail(error)
-            return
-        metadata = {**self._log_metadata(), **metadata}
-        self._report(Skip(key=self.key, token=self.token, metadata=metadata))
-
-    def retry(self, retry: TaskRetry, limit: int | None) -> BaseException | None:
-        """The task asked for another try; returns the exception if it may not have one."""
-        name = self.instance.name
-        if limit is not None and self.instance.record.retries >= limit:
-            exceeded = MaxRetriesExceeded(name, limit)
-            exceeded.__cause__ = retry.exc
-            self.fail(exceeded)
-            return exceeded
-        replacement = None
-        try:
-            if retry.replacement_kwargs is not None:
-                replacement = encode_replacement(retry.replacement_kwargs, name)
-        except (InvalidPayload, PayloadTooLarge) as error:
-            self.fail(error)
-            return error
-        cause = _describe(retry.exc) if retry.exc is not None else {}
-        event = Retry(
-            key=self.key,
-            token=self.token,
-            metadata={**self._log_metadata(), **cause},
-            cooldown=retry.cooldown,
-            replacement=replacement,
-        )
-        self._report(event)
-        return None
-
-    def _report(self, event: Report) -> None:
-        manager = self.context.manager
-        if not manager.apply(event).outcome:
-            _log_dropped(
-                manager,
-                self.instance.name,
-                "%s of %s was not recorded: the instance was decided elsewhere meanwhile",
-                type(event).__name__.lower(),
-            )
-
-    def _log_metadata(self) -> dict[str, Any]:
-        level = self.context.log_level
-        return {"log_level": level} if level else {}
-
-
 def execute(manager: TriggerManager, instance: str) -> None:
     """Run a scheduled instance here and now, to its end; its errors are recorded, not raised.
 
     :raises InstanceNotFound: the session has no such instance.
     """
     execute_instance(manager, manager.storage[instance], early=True)
-
-
-def encode_replacement(kwargs: Mapping[str, Any], instance: str) -> str:
-    """Replacement kwargs as text.
-
-    :raises InvalidPayload: they are no mapping of mappings, or cannot be stored.
-    """
-    what = f"replacement kwargs of {instance}"
-    text = payload.encode(kwargs, what=what)
-    flat = [trigger for trigger, values in kwargs.items() if not isinstance(values, Mapping)]
-    if flat:
-        kind = type(kwargs[flat[0]]).__name__
-        reason = f"expected a mapping of kwargs, got {kind}."
-        raise InvalidPayload(f"{what}.{flat[0]}", kind, reason)
-    return text
 
 
 @overload
@@ -418,26 +287,6 @@ def _register(cls: type[TriggerTask]) -> None:
             app.register_task(cls())
 
 
-def _claim(manager: TriggerManager, instance: str, *, early: bool) -> _Attempt | None:
-    token = uuid4().hex
-    event = Claim(key=split_instance_name(instance), token=token, early=early)
-    try:
-        transition = manager.apply(event)
-    except InstanceNotFound:
-        _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
-        return None
-    if transition.outcome is None:
-        _log_dropped(manager, instance, "%s of %s was dropped: it is not waiting to run", "start")
-        return None
-    claimed = manager.storage.present(transition.outcome, transition.plan)
-    return _Attempt(TaskContext(manager, claimed), token)
-
-
-def _log_dropped(manager: TriggerManager, instance: str, message: str, what: str) -> None:
-    fields = {"action": "drop", "session": manager.storage.uid, "instance": instance}
-    log(logging.INFO, message, what, instance, **fields)
-
-
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings recursively; ``over`` wins."""
     merged = dict(under)
@@ -447,27 +296,3 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             value = _merge(known, value)
         merged[key] = value
     return merged
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    """What an instance's metadata says about the exception that ended it."""
-    text = "".join(traceback.format_exception(error))
-    return {"exception": _describe_one(error), "traceback": payload.safe_text(text)}
-
-
-def _describe_one(error: BaseException) -> dict[str, Any]:
-    names = []
-    for cls in type(error).__mro__[:-1]:
-        names += [cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"]
-    described: dict[str, Any] = {
-        "type": f"{type(error).__module__}.{type(error).__qualname__}",
-        "types": names,
-        "message": payload.safe_text(str(error), 10_000),
-        "context": {
-            payload.safe_text(str(name)): payload.describe(value)
-            for name, value in get_context(error).items()
-        },
-    }
-    if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
-        described["cause"] = _describe_one(error.__cause__)
-    return described

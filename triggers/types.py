@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from triggers import payload
-from triggers.exceptions import InstanceNotFound, InvalidUid
+from triggers.exceptions import InstanceNotFound, InvalidTrigger, InvalidUid
 
 UID_LIMIT = 255
 """Characters of a session uid."""
@@ -326,3 +326,21 @@ def check_uid(uid: object) -> str:
     if "\x00" in uid:
         raise InvalidUid(uid, "it contains U+0000.")
     return uid
+
+
+def check_name(name: object, what: str) -> str:
+    """Return a usable trigger name or idempotency key.
+
+    :param what: what it is, for the error: ``"a trigger name"``.
+    :raises InvalidTrigger: it is no string, empty, too long, or holds U+0000.
+    """
+    if not isinstance(name, str):
+        raise InvalidTrigger(name, f"{what} must be a str, got {type(name).__name__}.")
+    if not name:
+        raise InvalidTrigger(name, f"{what} must not be empty.")
+    if len(name) > NAME_LIMIT:
+        reason = f"{what} has {len(name)} characters; {NAME_LIMIT} are allowed."
+        raise InvalidTrigger(name[:40] + "…", reason)
+    if "\x00" in name:
+        raise InvalidTrigger(name, f"{what} must not contain U+0000.")
+    return name

@@ -20,7 +20,7 @@ from triggers.manager import TriggerManager
 from triggers.models import DeferredFiring
 from triggers.storages.database import DEFERRED_GRACE, DatabaseStorageBackend
 from triggers.testing import run_tasks_locally
-from triggers.testing.contract import Recorded
+from triggers.testing.racing import Recorded
 from triggers.types import FireResult
 
 on_every_database = pytest.mark.parametrize("alias", database_params())

@@ -19,17 +19,14 @@ from triggers.engine import (
     check_transition,
     decide,
 )
-from triggers.engine.events import (
+from triggers.engine.events import Configure, Done, Fire, Recover
+from triggers.engine.lifecycle import (
     Annotate,
     Claim,
     Clone,
-    Configure,
     Create,
-    Done,
     Fail,
     Finish,
-    Fire,
-    Recover,
     Replay,
     Retry,
     SetStatus,

@@ -23,7 +23,7 @@ LAYERS = [
     ["conf", "logging"],
     ["locking", "storages.session", "storages.whole", "storages.postponed", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
-    ["manager", "task"],
+    ["attempt", "outbox", "manager", "task"],
     ["models", "storages.sql", "storages.rows"],
     ["storages.memory", "storages.database", "storages.cache"],
     ["runners.synchronous", "runners.threads", "runners.celery"],

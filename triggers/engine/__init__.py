@@ -10,7 +10,8 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 ``plan``            a configuration compiled for deciding: who listens to which trigger
 ``state``           what a decision reads, and the difference that it makes
 ``draft``           the rules of a firing: who takes it, who is created, ready or ruled out
-``events``          everything that can happen to a session, one value each
+``events``          what can happen to a session, one value each
+``lifecycle``       what can happen to one instance, one value each
 ==================  ==========================================================================
 """
 

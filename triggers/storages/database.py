@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -140,26 +140,23 @@ class DatabaseStorageBackend(SessionStorage):
         return self._query(read)
 
     def delete(self) -> None:
-        DeferredFiring.objects.using(self.using).filter(uid=self.uid).delete()
-        Session.objects.using(self.using).filter(uid=self.uid).delete()
+        with _reported():
+            DeferredFiring.objects.using(self.using).filter(uid=self.uid).delete()
+            Session.objects.using(self.using).filter(uid=self.uid).delete()
 
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> Collection[str]:
         storage = cls("-", **options)
         using, now = storage.using, storage.now()
-        due = {"due_at__lte": now}
-        sessions = Session.objects.using(using)
-        instances = InstanceRow.objects.using(using).filter(**due).order_by("due_at")
-        marks = PendingMark.objects.using(using).filter(**due).order_by("due_at")
+        instances = InstanceRow.objects.using(using).filter(due_at__lte=now).order_by("due_at")
+        marks = PendingMark.objects.using(using).filter(due_at__lte=now).order_by("due_at")
         deferred = DeferredFiring.objects.using(using).filter(created_at__lte=now - DEFERRED_GRACE)
-        ids: list[int] = [
-            *instances.values_list("session_id", flat=True)[:limit],
-            *marks.values_list("session_id", flat=True)[:limit],
-        ]
-        uids: list[str] = [
-            *deferred.order_by("created_at").values_list("uid", flat=True)[:limit],
-            *sessions.filter(pk__in=set(ids)).values_list("uid", flat=True),
-        ]
+        with _reported():
+            uids: list[str] = [
+                *deferred.order_by("created_at").values_list("uid", flat=True)[:limit],
+                *instances.values_list("session__uid", flat=True)[:limit],
+                *marks.values_list("session__uid", flat=True)[:limit],
+            ]
         return list(dict.fromkeys(uids))[:limit]
 
     # -- transactions of the caller -------------------------------------------------------------
@@ -182,7 +179,7 @@ class DatabaseStorageBackend(SessionStorage):
         return any(_is_tests(block) for block in connections[self.using].atomic_blocks)
 
     def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
-        try:
+        with _reported():
             row = DeferredFiring.objects.using(self.using).create(
                 uid=self.uid,
                 trigger=event.trigger,
@@ -191,20 +188,20 @@ class DatabaseStorageBackend(SessionStorage):
                 manager=manager,
                 created_at=self.now(),
             )
-        except DatabaseError as error:
-            raise StorageUnavailable(self.name, str(error).strip()) from error
         self.when_committed(lambda: then(row.pk))
 
     def deferred(self) -> Collection[tuple[int, str]]:
         waiting = DeferredFiring.objects.using(self.using).filter(uid=self.uid)
-        return list(waiting.order_by("pk").values_list("pk", "manager"))
+        with _reported():
+            return list(waiting.order_by("pk").values_list("pk", "manager"))
 
     def manager_name(self) -> str | None:
         head = self._query(self._head)
         return head.manager if head else None
 
     def decide_deferred(self, ref: int, hooks: frozenset[str]) -> Transition | None:
-        row = DeferredFiring.objects.using(self.using).filter(pk=ref).first()
+        with _reported():
+            row = DeferredFiring.objects.using(self.using).filter(pk=ref).first()
         if row is None:
             return None
         event = Fire(trigger=row.trigger, kwargs=row.kwargs, key=row.key, hooks=hooks)
@@ -222,7 +219,8 @@ class DatabaseStorageBackend(SessionStorage):
             return None
 
     def drop_deferred(self, ref: int) -> None:
-        DeferredFiring.objects.using(self.using).filter(pk=ref).delete()
+        with _reported():
+            DeferredFiring.objects.using(self.using).filter(pk=ref).delete()
 
     def when_committed(self, do: Callable[[], None]) -> None:
         if not self._in_callers_transaction():
@@ -261,11 +259,8 @@ class DatabaseStorageBackend(SessionStorage):
         return connection.in_atomic_block and not all(_is_tests(block) for block in blocks)
 
     def _query(self, read: Callable[[Cursor], T]) -> T:
-        try:
-            with connections[self.using].cursor() as cursor:
-                return read(cast(Cursor, cursor))
-        except DatabaseError as error:
-            raise StorageUnavailable(self.name, str(error).strip()) from error
+        with _reported(), connections[self.using].cursor() as cursor:
+            return read(cast(Cursor, cursor))
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""
@@ -279,7 +274,7 @@ class DatabaseStorageBackend(SessionStorage):
                 if final or not _is_transient(error):
                     if not connection.in_atomic_block:
                         connection.close_if_unusable_or_obsolete()
-                    raise StorageUnavailable(self.name, str(error).strip()) from error
+                    raise _unavailable(error) from error
             # Full jitter, so that those who met once do not meet again.
             time.sleep(random.uniform(0, min(0.002 * 2**attempt, 0.25)))
         raise AssertionError("unreachable")  # pragma: no cover
@@ -356,6 +351,22 @@ class DatabaseStorageBackend(SessionStorage):
 
 class _DecidedElsewhere(Exception):
     """Another process decided this deferred firing first; undo ours."""
+
+
+def _unavailable(error: DatabaseError) -> StorageUnavailable:
+    reason = str(error).strip()
+    if any(text in reason for text in ("no such table", "does not exist", "doesn't exist")):
+        reason += " (have you run 'manage.py migrate'?)"
+    return StorageUnavailable(DatabaseStorageBackend.name, reason)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Say which part of the system it was that a database error came from."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise _unavailable(error) from error
 
 
 @lru_cache(maxsize=1)

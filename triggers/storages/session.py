@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from triggers import payload
 from triggers.clock import current_time
-from triggers.engine.events import Annotate, Clone, Create, Event, Fire, SetStatus
+from triggers.engine.events import Event, Fire
+from triggers.engine.lifecycle import Annotate, Clone, Create, SetStatus
 from triggers.engine.plan import Plan
 from triggers.engine.state import Transition
 from triggers.exceptions import InstanceNotFound, UnknownTask

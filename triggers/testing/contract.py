@@ -8,17 +8,15 @@ held against it, with real threads and real processes::
         options = {"folder": "/tmp/x"}
 
 A storage whose sessions other processes cannot see says so with ``shared = False``.
+
+Longer than 400 lines because the promises of a storage should be found in one place.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -31,49 +29,21 @@ from django.utils.module_loading import import_string
 
 from triggers import recovery, runners
 from triggers.clock import frozen_time
-from triggers.engine.events import Claim, Fail, Finish
+from triggers.engine.lifecycle import Claim, Fail, Finish
 from triggers.exceptions import IdempotencyConflict, InstanceNotFound, InvalidUid
 from triggers.manager import TriggerManager
 from triggers.runners.base import BaseTaskRunner
 from triggers.storages.session import SessionStorage
-from triggers.task import TaskContext, TriggerTask, execute
+from triggers.task import execute
 from triggers.testing.environment import run_tasks_locally
-from triggers.types import TaskInstance
-
-RUN_LOG = "TRIGGERS_CONTRACT_RUNS"
-"""Environment variable with the file in which :class:`Recorded` notes each run."""
-
-
-class Recorded(TriggerTask):
-    """Notes that it ran, in a file that all processes of a test share, and returns its name."""
-
-    name = "triggers.testing.contract.Recorded"
-
-    def _run(self, context: TaskContext) -> dict[str, Any]:
-        path = os.environ.get(RUN_LOG)
-        if path:
-            line = f"{context.manager.storage.uid} {context.instance_name}\n"
-            with Path(path).open("ab", buffering=0) as file:  # one write: lines do not mix
-                file.write(line.encode())
-        return {"instance": context.instance_name}
-
-
-class BrokenRunner(BaseTaskRunner):
-    """A runner whose broker is down."""
-
-    name = "contract-broken"
-
-    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        raise ConnectionError("the broker is down")
-
-
-class IdleRunner(BaseTaskRunner):
-    """A runner that takes instances and leaves them to the test."""
-
-    name = "contract-idle"
-
-    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        pass
+from triggers.testing.racing import (
+    RUN_LOG,
+    BrokenRunner,
+    IdleRunner,
+    Recorded,
+    in_processes,
+    in_threads,
+)
 
 
 class StorageContract:
@@ -380,7 +350,7 @@ class StorageContract:
                 barrier.wait(60)
                 manager.fire(trigger)
 
-        self.in_threads(*[lambda name=name: fire(name) for name in "ab" * copies])
+        in_threads(*[lambda name=name: fire(name) for name in "ab" * copies])
         assert self.runs(tmp_path) == Counter({f"{uid} t_x#0": 1 for uid in uids})
 
     @pytest.mark.parametrize("copies", [1, 2])
@@ -406,7 +376,7 @@ class StorageContract:
             for n in range(10):
                 manager.fire("p", {"n": n})
 
-        self.in_threads(*[write] * 8)
+        in_threads(*[write] * 8)
         assert self.runs(tmp_path) == Counter({f"{uid} t_x#{n}": 1 for n in range(80)})
         fired = Counter(each.trigger for each in self.open(uid).find_firings())
         assert fired == {"a": 1, "p": 80, "t_x": 80}
@@ -435,7 +405,7 @@ class StorageContract:
                 barrier.wait(60)
                 execute(self.manager(uid), "t_x#0")
 
-        self.in_threads(deliver, deliver)
+        in_threads(deliver, deliver)
         assert self.runs(tmp_path) == Counter({f"{uid} t_x#0": 1 for uid in uids})
 
     # -- what the suite is made of --------------------------------------------------------------
@@ -513,63 +483,11 @@ class StorageContract:
         if not self.shared:
             pytest.skip(f"{self.storage} is not shared between processes")
 
-    def in_threads(self, *work: Callable[[], None]) -> None:
-        """Do all of this at once, and raise what any of it raises."""
-        errors: list[BaseException] = []
-
-        def guarded(do: Callable[[], None]) -> None:
-            try:
-                do()
-            except BaseException as error:
-                errors.append(error)
-            finally:
-                from django.db import connections
-
-                connections.close_all()
-
-        threads = [threading.Thread(target=guarded, args=[each]) for each in work]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
-            assert not thread.is_alive(), "a writer hangs"
-        if errors:
-            raise errors[0]
-
     def in_processes(self, orders: list[dict[str, Any]], tmp_path: Path) -> None:
         """Start a process for each order, let them go at once, and wait for all."""
-        environment = {**os.environ, **self.environment, RUN_LOG: str(tmp_path / "runs")}
         fixed = {"storage": self.storage, "options": dict(self.options)}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "triggers.testing.firing_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment,
-                text=True,
-            )
-            for _ in orders
-        ]
-        try:
-            for process, order in zip(processes, orders, strict=True):
-                assert process.stdin is not None
-                process.stdin.write(json.dumps({**fixed, **order}) + "\n")
-                process.stdin.flush()
-            for process in processes:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            for process in processes:
-                _output, errors = process.communicate(timeout=120)
-                assert process.returncode == 0, errors
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+        environment = {**self.environment, RUN_LOG: str(tmp_path / "runs")}
+        in_processes([{**fixed, **order} for order in orders], environment)
 
     def runs(self, tmp_path: Path) -> Counter[str]:
         """How often each instance ran."""

@@ -1,0 +1,201 @@
+"""One attempt to run an instance: the claim that lets it in, and the report of how it ended."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from triggers import payload
+from triggers.engine.lifecycle import Claim, Fail, Finish, Report, Retry, Skip
+from triggers.exceptions import (
+    InstanceNotFound,
+    InvalidPayload,
+    MaxRetriesExceeded,
+    PayloadTooLarge,
+    get_context,
+)
+from triggers.logging import ControlFlow, log
+from triggers.types import TaskInstance, split_instance_name
+
+if TYPE_CHECKING:
+    from triggers.manager import TriggerManager
+
+
+class TaskRetry(ControlFlow):
+    """Raised by a task to be run again; made by :meth:`TriggerTask.retry`."""
+
+    log_level = logging.WARNING
+
+    def __init__(
+        self,
+        exc: BaseException | None,
+        cooldown: timedelta,
+        replacement_kwargs: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        self.exc = exc
+        self.cooldown = cooldown
+        self.replacement_kwargs = replacement_kwargs
+        reason = f": {type(exc).__name__}: {exc}" if exc is not None else ""
+        super().__init__(f"will be retried{reason}")
+
+
+class TaskSkip(ControlFlow):
+    """Raised by a task to end as ``skipped``; made by :meth:`TriggerTask.skip`."""
+
+    def __init__(self, metadata: Mapping[str, Any] | None) -> None:
+        self.metadata = metadata or {}
+        super().__init__("skipped by the task itself")
+
+
+class Attempt:
+    """One run of an instance, fenced by its token: reports what came of it, once.
+
+    :ivar instance: the instance, as it was claimed.
+    :ivar log_level: the highest level that the task has logged.
+    """
+
+    def __init__(self, manager: TriggerManager, instance: TaskInstance, token: str) -> None:
+        self.manager = manager
+        self.instance = instance
+        self.token = token
+        self.log_level = logging.NOTSET
+        self.key = split_instance_name(instance.name)
+
+    def finish(self, returned: Any) -> None:
+        """The task returned.
+
+        :raises InvalidPayload: it returned something that cannot be stored.
+        :raises PayloadTooLarge: it returned too much.
+        """
+        what = f"the result of {self.instance.name}"
+        manager = self.manager
+        result = payload.encode(returned, what=what, limit=manager.storage.payload_limit)
+        event = Finish(
+            key=self.key,
+            token=self.token,
+            metadata=self._log_metadata(),
+            result=result,
+            fold=manager.folds_cascades,
+            hooks=manager.overridden_hooks,
+        )
+        self._report(event)
+
+    def fail(self, error: BaseException) -> None:
+        """The task raised."""
+        metadata = {**self._log_metadata(), **_describe(error)}
+        self._report(Fail(key=self.key, token=self.token, metadata=metadata))
+
+    def skip(self, skip: TaskSkip) -> None:
+        """The task skipped itself."""
+        try:
+            metadata = payload.decode(payload.encode(skip.metadata, what="skip metadata"))
+        except (InvalidPayload, PayloadTooLarge) as error:
+            self.fail(error)
+            return
+        metadata = {**self._log_metadata(), **metadata}
+        self._report(Skip(key=self.key, token=self.token, metadata=metadata))
+
+    def retry(self, retry: TaskRetry, limit: int | None) -> BaseException | None:
+        """The task asked for another try; returns the exception if it may not have one."""
+        name = self.instance.name
+        if limit is not None and self.instance.record.retries >= limit:
+            exceeded = MaxRetriesExceeded(name, limit)
+            exceeded.__cause__ = retry.exc
+            self.fail(exceeded)
+            return exceeded
+        replacement = None
+        try:
+            if retry.replacement_kwargs is not None:
+                replacement = encode_replacement(retry.replacement_kwargs, name)
+        except (InvalidPayload, PayloadTooLarge) as error:
+            self.fail(error)
+            return error
+        cause = _describe(retry.exc) if retry.exc is not None else {}
+        event = Retry(
+            key=self.key,
+            token=self.token,
+            metadata={**self._log_metadata(), **cause},
+            cooldown=retry.cooldown,
+            replacement=replacement,
+        )
+        self._report(event)
+        return None
+
+    def _report(self, event: Report) -> None:
+        if not self.manager.apply(event).outcome:
+            _log_dropped(
+                self.manager,
+                self.instance.name,
+                "%s of %s was not recorded: the instance was decided elsewhere meanwhile",
+                type(event).__name__.lower(),
+            )
+
+    def _log_metadata(self) -> dict[str, Any]:
+        return {"log_level": self.log_level} if self.log_level else {}
+
+
+def claim(manager: TriggerManager, instance: str, *, early: bool = False) -> Attempt | None:
+    """Start an instance; ``None`` (and a log record) if it may not be started here and now.
+
+    :param early: do not wait for the end of a retry's cool-down.
+    """
+    token = uuid4().hex
+    event = Claim(key=split_instance_name(instance), token=token, early=early)
+    try:
+        transition = manager.apply(event)
+    except InstanceNotFound:
+        _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
+        return None
+    if transition.outcome is None:
+        _log_dropped(manager, instance, "%s of %s was dropped: it is not waiting to run", "start")
+        return None
+    claimed = manager.storage.present(transition.outcome, transition.plan)
+    return Attempt(manager, claimed, token)
+
+
+def _log_dropped(manager: TriggerManager, instance: str, message: str, what: str) -> None:
+    fields = {"action": "drop", "session": manager.storage.uid, "instance": instance}
+    log(logging.INFO, message, what, instance, **fields)
+
+
+def encode_replacement(kwargs: Mapping[str, Any], instance: str) -> str:
+    """Replacement kwargs as text.
+
+    :raises InvalidPayload: they are no mapping of mappings, or cannot be stored.
+    """
+    what = f"replacement kwargs of {instance}"
+    text = payload.encode(kwargs, what=what)
+    flat = [trigger for trigger, values in kwargs.items() if not isinstance(values, Mapping)]
+    if flat:
+        kind = type(kwargs[flat[0]]).__name__
+        reason = f"expected a mapping of kwargs, got {kind}."
+        raise InvalidPayload(f"{what}.{flat[0]}", kind, reason)
+    return text
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """What an instance's metadata says about the exception that ended it."""
+    text = "".join(traceback.format_exception(error))
+    return {"exception": _describe_one(error), "traceback": payload.safe_text(text)}
+
+
+def _describe_one(error: BaseException) -> dict[str, Any]:
+    names = []
+    for cls in type(error).__mro__[:-1]:
+        names += [cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"]
+    described: dict[str, Any] = {
+        "type": f"{type(error).__module__}.{type(error).__qualname__}",
+        "types": names,
+        "message": payload.safe_text(str(error), 10_000),
+        "context": {
+            payload.safe_text(str(name)): payload.describe(value)
+            for name, value in get_context(error).items()
+        },
+    }
+    if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
+        described["cause"] = _describe_one(error.__cause__)
+    return described
