@@ -8,11 +8,8 @@ from pytest_django import DjangoDbBlocker
 
 from tests import servers
 
-_left_out = pytest.StashKey[Counter[str]]()
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_left_out] = Counter()
+def pytest_configure() -> None:
     try:
         missing = [server for name in servers.required() if (server := servers.find(name)).problem]
     except ValueError as error:
@@ -21,15 +18,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"{servers.REQUIRE} asks for what is not there: {'; '.join(map(str, missing))}"
         )
-    servers.RUN_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+    servers.make_run_directory()
 
 
 def pytest_report_header() -> list[str]:
     return [f"server: {servers.find(name)}" for name in servers.NAMES]
 
 
-@pytest.hookimpl(trylast=True)  # what -k and -m leave out is not ours to count
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("server"):
             for name in mark.args:
@@ -38,14 +34,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 server = servers.find(name)
                 if not server.available:
                     item.add_marker(pytest.mark.skip(reason=str(server)))
-                    config.stash[_left_out][str(server)] += 1
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for reason, tests in config.stash[_left_out].items():
-        terminalreporter.write_line(f"tests left out: {tests}, because {reason}", yellow=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once per reason how many tests were left out."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"left out, {number}: {reason}", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

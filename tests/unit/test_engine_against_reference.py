@@ -24,7 +24,7 @@ class MemoryMachine(SessionMachine):
 
 
 def test_a_session_in_memory_lives_as_the_reference_says() -> None:
-    explore(MemoryMachine, at_least=10, max_examples=150, stateful_step_count=50)
+    explore(MemoryMachine, at_least=5, max_examples=100, stateful_step_count=50)
 
 
 class UnlessIsForgotten(ReferenceSession):

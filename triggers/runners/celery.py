@@ -36,4 +36,4 @@ class CeleryTaskRunner(BaseTaskRunner):
             # The workers may know a task that this process does not even have installed.
             current_app.send_task(name, kwargs=kwargs, **options)
         else:
-            task.apply_async(kwargs=kwargs, **options)
+            task.apply_async(kwargs=kwargs, **{**task.message_options, **options})

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import Error as DatabaseError
-from django.db.utils import OperationalError
 
 from triggers import payload
 from triggers.clock import overridden_time
@@ -28,9 +27,14 @@ from triggers.configuration import restore
 from triggers.engine import Event, Plan, Transition, compile_plan, decide
 from triggers.engine.events import Fire
 from triggers.engine.plan import EMPTY_PLAN
-from triggers.exceptions import SettingsError, StateVersionError, StorageUnavailable
+from triggers.exceptions import (
+    IdempotencyConflict,
+    SettingsError,
+    StateVersionError,
+)
 from triggers.models import (
     DeferredFiring,
+    IdempotencyKey,
     PendingMark,
     Session,
     from_instant,
@@ -40,6 +44,7 @@ from triggers.models import (
     Instance as InstanceRow,
 )
 from triggers.storages.document import STATE_VERSION
+from triggers.storages.failures import is_transient, reported, unavailable
 from triggers.storages.postponed import postpone
 from triggers.storages.rows import Head, read_state, write_transition
 from triggers.storages.session import SessionStorage
@@ -59,8 +64,6 @@ DEFERRED_GRACE = timedelta(seconds=30)
 """How long a deferred firing is left to the process that committed it."""
 
 _ATTEMPTS = 20
-_TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
-_SQLITE_BUSY = ("database is locked", "database table is locked", "database schema is locked")
 
 
 class DatabaseStorageBackend(SessionStorage):
@@ -89,6 +92,9 @@ class DatabaseStorageBackend(SessionStorage):
         if in_transaction not in ("defer", "decide"):
             reason = f"in_transaction must be 'defer' or 'decide', got {in_transaction!r}."
             raise SettingsError(reason)
+        if using not in connections:
+            known = ", ".join(connections)
+            raise SettingsError(f"DATABASES has no alias {using!r} (known: {known}).")
         if connections[using].vendor not in DIALECTS:
             known = ", ".join(DIALECTS)
             reason = f"database {using!r} is {connections[using].vendor}; supported: {known}."
@@ -140,7 +146,7 @@ class DatabaseStorageBackend(SessionStorage):
         return self._query(read)
 
     def delete(self) -> None:
-        with _reported():
+        with reported():
             DeferredFiring.objects.using(self.using).filter(uid=self.uid).delete()
             Session.objects.using(self.using).filter(uid=self.uid).delete()
 
@@ -151,7 +157,7 @@ class DatabaseStorageBackend(SessionStorage):
         instances = InstanceRow.objects.using(using).filter(due_at__lte=now).order_by("due_at")
         marks = PendingMark.objects.using(using).filter(due_at__lte=now).order_by("due_at")
         deferred = DeferredFiring.objects.using(using).filter(created_at__lte=now - DEFERRED_GRACE)
-        with _reported():
+        with reported():
             uids: list[str] = [
                 *deferred.order_by("created_at").values_list("uid", flat=True)[:limit],
                 *instances.values_list("session__uid", flat=True)[:limit],
@@ -179,7 +185,9 @@ class DatabaseStorageBackend(SessionStorage):
         return any(_is_tests(block) for block in connections[self.using].atomic_blocks)
 
     def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
-        with _reported():
+        if event.key is not None:
+            self._refuse_conflict(event, event.key)
+        with reported():
             row = DeferredFiring.objects.using(self.using).create(
                 uid=self.uid,
                 trigger=event.trigger,
@@ -190,9 +198,25 @@ class DatabaseStorageBackend(SessionStorage):
             )
         self.when_committed(lambda: then(row.pk))
 
+    def _refuse_conflict(self, event: Fire, key: str) -> None:
+        """Refuse a key that is known to have other kwargs, while the caller can still be told.
+
+        Without a lock: of two that are recorded at once, the second is refused when decided.
+        """
+        same = {"trigger": event.trigger, "key": key}
+        keys = IdempotencyKey.objects.using(self.using).filter(session__uid=self.uid, **same)
+        waiting = DeferredFiring.objects.using(self.using).filter(uid=self.uid, **same)
+        with reported():
+            firings = self.find_firings(seqs=list(keys.values_list("seq", flat=True)))
+            known: list[tuple[int | None, str]] = [(each.seq, each.kwargs) for each in firings]
+            known += [(None, text) for text in waiting.values_list("kwargs", flat=True)]
+        for seq, text in known:
+            if not payload.is_same(text, event.kwargs):
+                raise IdempotencyConflict(event.trigger, key, seq)
+
     def deferred(self) -> Collection[tuple[int, str]]:
         waiting = DeferredFiring.objects.using(self.using).filter(uid=self.uid)
-        with _reported():
+        with reported():
             return list(waiting.order_by("pk").values_list("pk", "manager"))
 
     def manager_name(self) -> str | None:
@@ -200,7 +224,7 @@ class DatabaseStorageBackend(SessionStorage):
         return head.manager if head else None
 
     def decide_deferred(self, ref: int, hooks: frozenset[str]) -> Transition | None:
-        with _reported():
+        with reported():
             row = DeferredFiring.objects.using(self.using).filter(pk=ref).first()
         if row is None:
             return None
@@ -219,7 +243,7 @@ class DatabaseStorageBackend(SessionStorage):
             return None
 
     def drop_deferred(self, ref: int) -> None:
-        with _reported():
+        with reported():
             DeferredFiring.objects.using(self.using).filter(pk=ref).delete()
 
     def when_committed(self, do: Callable[[], None]) -> None:
@@ -259,7 +283,7 @@ class DatabaseStorageBackend(SessionStorage):
         return connection.in_atomic_block and not all(_is_tests(block) for block in blocks)
 
     def _query(self, read: Callable[[Cursor], T]) -> T:
-        with _reported(), connections[self.using].cursor() as cursor:
+        with reported(), connections[self.using].cursor() as cursor:
             return read(cast(Cursor, cursor))
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
@@ -271,10 +295,10 @@ class DatabaseStorageBackend(SessionStorage):
                     return work(cast(Cursor, cursor))
             except DatabaseError as error:
                 final = attempt == _ATTEMPTS or connection.in_atomic_block
-                if final or not _is_transient(error):
+                if final or not is_transient(error):
                     if not connection.in_atomic_block:
                         connection.close_if_unusable_or_obsolete()
-                    raise _unavailable(error) from error
+                    raise unavailable(error) from error
             # Full jitter, so that those who met once do not meet again.
             time.sleep(random.uniform(0, min(0.002 * 2**attempt, 0.25)))
         raise AssertionError("unreachable")  # pragma: no cover
@@ -353,22 +377,6 @@ class _DecidedElsewhere(Exception):
     """Another process decided this deferred firing first; undo ours."""
 
 
-def _unavailable(error: DatabaseError) -> StorageUnavailable:
-    reason = str(error).strip()
-    if any(text in reason for text in ("no such table", "does not exist", "doesn't exist")):
-        reason += " (have you run 'manage.py migrate'?)"
-    return StorageUnavailable(DatabaseStorageBackend.name, reason)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Say which part of the system it was that a database error came from."""
-    try:
-        yield
-    except DatabaseError as error:
-        raise _unavailable(error) from error
-
-
 @lru_cache(maxsize=1)
 def _plans() -> dict[str, Plan]:
     """Plans by the digest of their configuration, for this process."""
@@ -378,12 +386,3 @@ def _plans() -> dict[str, Plan]:
 def _is_tests(block: Any) -> bool:
     """Whether an atomic block is one that Django's ``TestCase`` put around a test."""
     return bool(getattr(block, "_from_testcase", False))
-
-
-def _is_transient(error: DatabaseError) -> bool:
-    """Whether the same transaction may well succeed when it is tried again."""
-    if not isinstance(error, OperationalError):
-        return False
-    cause = error.__cause__
-    code = getattr(cause, "sqlstate", None) or next(iter(error.args), None)
-    return code in _TRANSIENT or any(text in str(error) for text in _SQLITE_BUSY)

@@ -25,6 +25,7 @@ class Differences:
     """What two plays of the same cast have in common.
 
     :ivar sessions: by task, how many sessions have it.
+    :ivar barred_by: by task, the triggers of its ``unless``, if it has one.
     :ivar differing: by task, in how many of them it ended in another way; and how that came
         about, in words.
     :ivar unexplained: differences that no order can excuse, in sentences.
@@ -33,6 +34,7 @@ class Differences:
     """
 
     sessions: Counter[str] = field(default_factory=Counter)
+    barred_by: dict[str, list[str]] = field(default_factory=dict)
     differing: dict[str, Counter[str]] = field(default_factory=dict)
     unexplained: list[str] = field(default_factory=list)
     renumbered: int = 0
@@ -64,6 +66,8 @@ def _compare_sessions(
     endings = endings_of(one), endings_of(other)
     for name, task in one.storage.tasks.items():
         differences.sessions[name] += 1
+        if task.unless:
+            differences.barred_by[name] = sorted(task.unless)
         ended = endings[0][name], endings[1][name]
         if ended[0] == ended[1]:
             continue

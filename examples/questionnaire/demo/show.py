@@ -68,17 +68,22 @@ def table_of(play: Play, *, terminal: bool) -> str:
 
 def on_order(differences: Differences) -> Iterator[str]:
     """What depended on the order, and what did not."""
-    if differences.alike:
-        yield (
-            f"Did not depend on the order: {', '.join(differences.alike)} ended the same in every "
-            "session, and wrote the same rows."
-        )
+    alike = [task for task in differences.alike if task not in differences.barred_by]
+    yield (
+        f"Did not depend on the order: {', '.join(alike) or 'none'} ended the same in every "
+        "session, and wrote the same rows."
+    )
     for task, reasons in differences.differing.items():
         for reason, sessions in reasons.items():
             of = differences.sessions[task]
             yield f"Depended on the order: {task} in {sessions} of {of} sessions, {reason}."
-    if not differences.differing:
-        yield "Depended on the order: nothing, in these two orders."
+    for task in differences.alike:
+        if task in differences.barred_by:
+            unless = ", ".join(differences.barred_by[task])
+            yield (
+                f"May depend on the order, but did not in these two: {task}, because of its "
+                f"unless ({unless})."
+            )
     yield (
         f"In detail only: in {differences.renumbered} sessions the pages were numbered otherwise "
         "(t_importResponses#0, #1, …), and in "
@@ -98,8 +103,8 @@ def _row(performance: Performance) -> Iterator[str]:
 
 
 def _broken(task: str) -> str:
-    """The name of a task on two lines, ``t_import`` and ``Subject``, to make room."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", task, count=1)
+    """The name of a task on several lines, ``t_import`` and ``Subject``, to make room."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", task)
 
 
 def _cell(endings: Counter[str]) -> str:

@@ -249,11 +249,10 @@ def test_e16_an_instance_does_not_start_before_its_cooldown_is_over(
     new_session: NewSession,
 ) -> None:
     start = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    tasks = {"t_x": {"after": ["a"], "using": IdleRunner.name, "run": AskThreeTimes.name}}
     with registered(IdleRunner):
-        manager = new_session(
-            {"t_x": {"after": ["a"], "using": IdleRunner.name, "run": AskThreeTimes.name}}
-        )
         with frozen_time(start):
+            manager = new_session(tasks)
             manager.fire("a", {"cooldown": 60, "succeed_at": 1})
             AskThreeTimes().execute(manager, "t_x#0")
             assert statuses(manager) == {"t_x#0": "replayed", "t_x#1": "scheduled"}

@@ -1,0 +1,247 @@
+"""What was committed as to be done is done, whoever crashes in between."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.servers import subprocess_environment
+from triggers import recovery
+from triggers.clock import frozen_time
+from triggers.exceptions import StorageUnavailable
+from triggers.manager import TriggerManager, trigger_managers
+from triggers.storages.database import DatabaseStorageBackend
+from triggers.storages.memory import MemoryStorageBackend
+from triggers.task import TaskContext, TriggerTask
+from triggers.testing import run_tasks_locally
+from triggers.testing.racing import Recorded
+from triggers.types import FireResult, TaskInstance
+
+LATER = timedelta(days=1)
+
+
+class Counted(TriggerTask):
+    runs: list[str] = []
+
+    def _run(self, context: TaskContext) -> Mapping[str, Any]:
+        self.runs.append(context.instance_name)
+        return {"n": len(self.runs)}
+
+
+class WatchingManager(TriggerManager):
+    """Overrides everything that can be overridden, and can be told to fail."""
+
+    name = "test-watching"
+    calls: list[tuple[Any, ...]] = []
+    broken: set[str] = set()
+
+    def fire(self, trigger_name: str, *args: Any, **kwargs: Any) -> FireResult:
+        self._note("fire", trigger_name)
+        return super().fire(trigger_name, *args, **kwargs)
+
+    def _post_fire(self, trigger_name: str, tasks_scheduled: list[TaskInstance]) -> None:
+        self._note("post_fire", trigger_name, [each.name for each in tasks_scheduled])
+
+    def _post_replay(self, task_instance: TaskInstance) -> None:
+        self._note("post_replay", task_instance.name, task_instance.metadata["parent"])
+
+    def _post_skip(self, task_instance: TaskInstance, cascade: bool) -> None:
+        self._note("post_skip", task_instance.name, cascade)
+
+    def _note(self, *call: Any) -> None:
+        self.calls.append(call)
+        if call[0] in self.broken:
+            raise ConnectionError(f"{call[0]} is broken")
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    MemoryStorageBackend.clear()
+    WatchingManager.calls.clear()
+    WatchingManager.broken.clear()
+    Counted.runs.clear()
+    trigger_managers.register(WatchingManager)
+    with run_tasks_locally("synchronous"):
+        yield
+    trigger_managers.unregister(WatchingManager.name)
+
+
+def watching(**tasks: dict[str, Any]) -> WatchingManager:
+    manager = WatchingManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration({name: {"run": Counted.name, **t} for name, t in tasks.items()})
+    return manager
+
+
+def statuses(manager: TriggerManager) -> dict[str, str]:
+    return {each.name: str(each.status) for each in manager.storage}
+
+
+def test_an_overridden_fire_sees_cascades_and_hooks_see_every_firing() -> None:
+    manager = watching(t_x={"after": ["a"]}, t_y={"after": ["t_x"]})
+    manager.fire("a")
+    assert [call for call in manager.calls if call[0] == "fire"] == [
+        ("fire", "a"),
+        ("fire", "t_x"),
+        ("fire", "t_y"),
+    ]
+    assert sorted(call for call in manager.calls if call[0] == "post_fire") == [
+        ("post_fire", "a", ["t_x#0"]),
+        ("post_fire", "t_x", ["t_y#0"]),
+        ("post_fire", "t_y", []),
+    ]
+    assert statuses(manager) == {"t_x#0": "finished", "t_y#0": "finished"}
+    causes = {each.trigger: each.cause for each in manager.storage.find_firings()}
+    assert causes == {"a": None, "t_x": "t_x#0", "t_y": "t_y#0"}
+
+
+def test_a_cascade_that_never_got_to_fire_is_fired_by_recovery_once() -> None:
+    manager = watching(t_x={"after": ["a"]}, t_y={"after": ["t_x"]})
+    TriggerManager.fire(manager, "a")  # so that the first firing gets through
+    assert statuses(manager)["t_y#0"] == "finished"
+    manager = watching(t_x={"after": ["a"]}, t_y={"after": ["t_x"]})
+    manager.broken.add("fire")
+    TriggerManager.fire(manager, "a")
+    assert statuses(manager) == {"t_x#0": "finished"}
+    manager.broken.clear()
+    with frozen_time(manager.storage.now() + LATER):
+        assert recovery.recover(manager).marks == 1
+        assert recovery.recover(manager).marks == 0
+    assert statuses(manager) == {"t_x#0": "finished", "t_y#0": "finished"}
+    assert [each.trigger for each in manager.storage.find_firings()] == ["a", "t_x", "t_y"]
+
+
+def test_a_hook_that_raises_is_logged_and_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    manager = watching(t_x={"after": ["a"]})
+    manager.broken.add("post_fire")
+    assert manager.fire("b").seq == 1
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert (record.action, record.session) == ("hook", manager.storage.uid)
+    manager.broken.clear()
+    manager.calls.clear()
+    with frozen_time(manager.storage.now() + LATER):
+        recovery.recover(manager)
+    assert manager.calls == [("post_fire", "b", [])]
+
+
+def test_hooks_of_replay_and_skip_come_after_what_they_are_about() -> None:
+    manager = watching(t_x={"after": ["a"], "run": "nobody.knows"}, t_y={"after": ["t_x"]})
+    manager.fire("a")
+    assert statuses(manager) == {"t_x#0": "failed"}
+    manager.calls.clear()
+    manager.replay_failed_instance("t_x#0")
+    manager.skip_failed_instance("t_x#1", cascade=True)
+    assert ("post_replay", "t_x#1", "t_x#0") in manager.calls
+    skipped = manager.calls.index(("post_skip", "t_x#1", True))
+    assert manager.calls.index(("post_fire", "t_x", ["t_y#0"])) < skipped
+    assert statuses(manager)["t_y#0"] == "finished"
+
+
+def test_a_manager_without_overrides_leaves_no_marks() -> None:
+    manager = TriggerManager(MemoryStorageBackend("plain"))
+    assert manager.overridden_hooks == frozenset()
+    assert manager.folds_cascades
+    assert WatchingManager(manager.storage).overridden_hooks == {
+        "post_fire",
+        "post_replay",
+        "post_skip",
+    }
+    assert not WatchingManager(manager.storage).folds_cascades
+
+
+def test_redelivery_uses_the_manager_that_configured_the_session(settings: Any) -> None:
+    settings.TRIGGERS = {"mem": {"STORAGE": "memory"}, "other": {"STORAGE": "memory"}}
+    manager = watching(t_x={"after": ["a"]})
+    manager.broken.add("post_fire")
+    manager.fire("b")
+    manager.broken.clear()
+    manager.calls.clear()
+    moment = manager.storage.now() + LATER
+    with frozen_time(moment):
+        found = recovery.redeliver("mem")
+        again = recovery.redeliver()
+    assert manager.calls == [("post_fire", "b", [])]
+    assert (found.sessions, found.marks, found.sent, again.sessions) == (1, 1, 0, 0)
+
+
+CRASH = """
+import os, sys
+import django
+django.setup()
+from triggers import outbox
+from triggers.manager import TriggerManager
+from triggers.storages.database import DatabaseStorageBackend
+
+def crash(manager, transition):
+    print("committed, not handed over", flush=True)
+    os._exit(9)
+
+outbox.follow_up = crash
+TriggerManager(DatabaseStorageBackend(sys.argv[1])).fire("b")
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_crash_between_commit_and_hand_over_loses_nothing(settings: Any) -> None:
+    manager = TriggerManager(DatabaseStorageBackend(uuid4().hex))
+    manager.update_configuration({"t_x": {"after": ["a", "b"], "run": Recorded.name}})
+    manager.fire("a")
+    crashed = subprocess.run(
+        [sys.executable, "-c", CRASH, manager.storage.uid],
+        env=subprocess_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (crashed.returncode, crashed.stdout) == (9, "committed, not handed over\n"), crashed
+    assert statuses(manager) == {"t_x#0": "scheduled"}
+    assert recovery.redeliver().sent == 0
+    with frozen_time(manager.storage.now() + timedelta(minutes=1)):
+        assert recovery.redeliver().sent == 1
+        assert recovery.redeliver().sent == 0
+    assert statuses(manager) == {"t_x#0": "finished"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_redelivery_goes_through_many_sessions_in_batches() -> None:
+    for n in range(7):
+        manager = TriggerManager(DatabaseStorageBackend(f"s{n}"))
+        manager.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+        manager.default_task_runner_name = "no-such-runner"
+        manager.fire("a")
+    with frozen_time(manager.storage.now() + LATER):
+        found = recovery.redeliver(batch=2)
+    assert (found.sessions, found.sent) == (7, 7)
+    assert Counted.runs == ["t_x#0"] * 7
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_does_not_answer_is_named(settings: Any) -> None:
+    from django.db import connection
+
+    storage = DatabaseStorageBackend("s")
+    manager = TriggerManager(storage)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE triggers_session RENAME TO triggers_session_gone")
+    try:
+        for call in (
+            lambda: manager.fire("a"),
+            storage.plan,
+            storage.delete,
+            lambda: type(storage).overdue(1),
+        ):
+            with pytest.raises(StorageUnavailable, match=r"database storage.*migrate") as caught:
+                call()
+            assert caught.value.storage == "database"
+            assert isinstance(caught.value, ConnectionError)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE triggers_session_gone RENAME TO triggers_session")
+    assert manager.fire("a").seq == 1

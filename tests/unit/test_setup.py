@@ -1,0 +1,169 @@
+"""Settings, registries and system checks: what is wrong with a set-up is said where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from triggers import conf
+from triggers.exceptions import SettingsError, UnknownBackend
+from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
+from triggers.registry import Registry
+from triggers.runners import BaseTaskRunner, task_runners
+from triggers.storages import storage_backends
+from triggers.storages.database import DatabaseStorageBackend
+from triggers.storages.memory import MemoryStorageBackend
+from triggers.storages.session import SessionStorage
+
+FAST_SQLITE = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL",
+}
+
+
+def found(settings: Any) -> list[tuple[str, str]]:
+    with override_settings(TRIGGERS=settings):
+        return [(each.id, each.msg) for each in run_checks(tags=["triggers"])]
+
+
+def test_without_a_setting_there_is_the_default_alias() -> None:
+    assert conf.get_alias() == conf.Alias(name="default")
+    assert conf.get_alias().storage == "database"
+
+
+def test_settings_are_read_anew_when_they_change() -> None:
+    with override_settings(TRIGGERS={"default": {"STORAGE": "memory", "RUNNER": "threading"}}):
+        manager = get_trigger_manager("s")
+        assert isinstance(manager.storage, MemoryStorageBackend)
+        assert manager.alias_runner == "threading"
+    assert isinstance(get_trigger_manager("s").storage, DatabaseStorageBackend)
+
+
+def test_a_storage_without_options_takes_those_of_its_alias() -> None:
+    setting = {"a": {"STORAGE": "memory", "OPTIONS": {"payload_limit": 10}}}
+    with override_settings(TRIGGERS=setting):
+        assert storage_backends.get("memory", "s").payload_limit == 10
+        assert storage_backends.get("memory", "s", payload_limit=11).payload_limit == 11
+        assert storage_backends.get("database", "s").options == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        (["default"], "TRIGGERS: expected a dict of aliases, got list"),
+        ({"default": "memory"}, "TRIGGERS['default']: expected a dict, got str"),
+        ({"a": {"STORAGES": "x"}}, "TRIGGERS['a']: unknown key 'STORAGES'; allowed are MANAGER"),
+        ({"a": {"STORAGE": DatabaseStorageBackend}}, "TRIGGERS['a']['STORAGE']: expected a reg"),
+        ({"a": {"OPTIONS": []}}, "TRIGGERS['a']['OPTIONS']: expected a dict, got list"),
+    ],
+)
+def test_a_setting_of_the_wrong_shape_is_refused_with_its_place(setting: Any, reason: str) -> None:
+    with override_settings(TRIGGERS=setting), pytest.raises(SettingsError) as caught:
+        conf.get_alias()
+    assert reason in str(caught.value)
+    [(check_id, message)] = found(setting)
+    assert (check_id, message) == ("triggers.E001", str(caught.value))
+
+
+def test_an_unknown_alias_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"no alias 'other' \(known: default\)"):
+        get_trigger_manager("s", using="other")
+
+
+@pytest.mark.parametrize("key", ["MANAGER", "STORAGE", "RUNNER"])
+def test_a_name_that_is_not_registered_is_an_error_of_its_own(key: str) -> None:
+    [(check_id, message)] = found({"default": {key: "nope"}})
+    assert check_id == "triggers.E002"
+    assert f"TRIGGERS['default']['{key}']" in message
+    assert "'nope'" in message
+
+
+@pytest.mark.parametrize(
+    "options", [{"nope": 1}, {"using": "nope"}, {"in_transaction": "sometimes"}]
+)
+def test_options_that_do_not_fit_the_storage_are_an_error(options: dict[str, Any]) -> None:
+    [(check_id, message)] = found({"default": {"OPTIONS": options}})
+    assert check_id == "triggers.E003"
+    assert "TRIGGERS['default']['OPTIONS']" in message
+
+
+def test_memory_with_workers_is_a_warning() -> None:
+    [(check_id, _message)] = found({"default": {"STORAGE": "memory"}})
+    assert check_id == "triggers.W002"
+    assert found({"default": {"STORAGE": "memory", "RUNNER": "threading"}}) == []
+
+
+def test_sqlite_without_its_options_is_a_warning_that_gives_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from django.db import connections
+
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
+    with override_settings(TRIGGERS={"default": {}}):
+        [warning] = run_checks(tags=["triggers"])
+    assert warning.id == "triggers.W001"
+    assert "transaction_mode='IMMEDIATE', journal_mode=WAL" in warning.msg
+    assert "'transaction_mode': 'IMMEDIATE'" in (warning.hint or "")
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", FAST_SQLITE)
+    assert found({"default": {}}) == []
+
+
+def test_the_bundled_classes_are_registered_by_entry_points() -> None:
+    assert {"cache", "database", "memory"} <= set(storage_backends.names())
+    assert {"celery", "synchronous", "threading"} <= set(task_runners.names())
+    assert trigger_managers.get_class("default") is TriggerManager
+    assert dict(storage_backends.items())["memory"] is MemoryStorageBackend
+    assert len(storage_backends) == len(storage_backends.names())
+    assert "memory" in storage_backends
+    assert "nope" not in storage_backends
+
+
+def test_a_class_can_be_registered_in_this_process() -> None:
+    class Mine(BaseTaskRunner):
+        name = "test-mine"
+
+        def run(self, manager: Any, task_instance: Any) -> None:
+            raise NotImplementedError
+
+    assert task_runners.register(Mine) is Mine
+    assert isinstance(task_runners.get("test-mine"), Mine)
+    task_runners.unregister("test-mine")
+    task_runners.refresh()
+    with pytest.raises(UnknownBackend, match=r"'test-mine' in triggers.runners .known: ") as caught:
+        task_runners.get("test-mine")
+    assert (caught.value.group, caught.value.name) == ("triggers.runners", "test-mine")
+    assert isinstance(caught.value, LookupError)
+
+
+def test_a_class_of_the_wrong_kind_is_refused() -> None:
+    class NoRunner:
+        name = "test-wrong"
+
+    with pytest.raises(UnknownBackend, match=r"must extend triggers.runners.base.BaseTaskRunner"):
+        task_runners.register(NoRunner)
+
+    class Nameless(SessionStorage):
+        name = ""
+
+    with pytest.raises(UnknownBackend, match="give it a class attribute 'name'"):
+        storage_backends.register(Nameless)
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named(tmp_path: Any, monkeypatch: Any) -> None:
+    info = tmp_path / "broken_plugin-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[tests.group]\nmissing = no.such.module:Cls\nwrong = json:JSONDecoder\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry("tests.group", "triggers.runners.base.BaseTaskRunner")
+    assert registry.names() == ["missing", "wrong"]
+    with pytest.raises(UnknownBackend, match=r"'missing' of tests.group .no.such.module:Cls."):
+        registry.get_class("missing")
+    with pytest.raises(UnknownBackend, match=r"'wrong' .json:JSONDecoder. of tests.group must ext"):
+        registry.get_class("wrong")
