@@ -30,7 +30,7 @@ from triggers.engine.events import Configure, Fire
 from triggers.engine.lifecycle import Claim, Finish
 from triggers.manager import TriggerManager
 from triggers.storages.memory import MemoryStorageBackend
-from triggers.types import NAME_LIMIT
+from triggers.types import check_name
 
 LIMIT = 2.0
 """Times what the engine alone takes."""
@@ -72,7 +72,7 @@ class EngineAlone:
 
     def fire(self, trigger: str, kwargs: Mapping[str, Any]) -> None:
         text = payload.encode(kwargs, what="kwargs")
-        _check_name(trigger)
+        check_name(trigger, "a trigger name")
         ready = deque(self._make(Fire(trigger=trigger, kwargs=text)).scheduled)
         while ready:
             key = ready.popleft()
@@ -152,9 +152,3 @@ def _fire(sessions: Sequence[Contestant], cases: Sequence[receipt.Case]) -> None
 
 def _outcome(sessions: Sequence[Contestant]) -> Counter[tuple[str, str]]:
     return Counter(status for session in sessions for status in session.statuses())
-
-
-def _check_name(name: object) -> None:
-    """What every trigger's name must pass before it is fired."""
-    if not isinstance(name, str) or not name or len(name) > NAME_LIMIT or "\x00" in name:
-        raise ValueError(f"{name!r} cannot be fired")

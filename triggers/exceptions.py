@@ -165,6 +165,9 @@ class InvalidTransition(TriggersError, ValueError):
 class StorageUnavailable(TriggersError, ConnectionError):
     """The storage's server did not do its part; nothing of this operation was stored.
 
+    One case cannot be told apart: a connection that breaks while the server commits. Who must
+    know repeats the firing with the same idempotency key.
+
     :ivar storage: the storage's name.
     """
 

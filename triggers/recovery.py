@@ -7,10 +7,12 @@ may look for such traces at a time; each trace is acted on by one of them.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from triggers import conf
 from triggers.engine.events import Recover
+from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
@@ -24,18 +26,21 @@ class Recovered:
     :ivar decided: deferred firings decided.
     :ivar sent: instances handed to a runner again.
     :ivar marks: hooks and cascades carried out.
+    :ivar failed: sessions whose recovery raised; the reason is in the log.
     """
 
     sessions: int = 0
     decided: int = 0
     sent: int = 0
     marks: int = 0
+    failed: int = 0
 
     def __iadd__(self, other: Recovered) -> Recovered:
         self.sessions += other.sessions
         self.decided += other.decided
         self.sent += other.sent
         self.marks += other.marks
+        self.failed += other.failed
         return self
 
 
@@ -50,10 +55,18 @@ def redeliver(using: str | None = None, *, batch: int = 100) -> Recovered:
     for alias in [conf.get_alias(using)] if using is not None else conf.aliases().values():
         backend = storage_backends.get_class(alias.storage)
         seen: set[str] = set()
-        while fresh := set(backend.overdue(batch, **alias.options)) - seen:
+        failed = 0
+        # Sessions that fail stay overdue; asking for more than them keeps the others moving.
+        while fresh := set(backend.overdue(batch + failed, **alias.options)) - seen:
             seen |= fresh
             for uid in sorted(fresh):
-                total += _recover_session(backend(uid, **alias.options), alias.manager)
+                try:
+                    total += _recover_session(backend(uid, **alias.options), alias.manager)
+                except Exception:
+                    failed += 1
+                    message = "Session %r could not be recovered; the others go on"
+                    log(logging.ERROR, message, uid, exc_info=True, action="recover", session=uid)
+        total.failed += failed
     return total
 
 

@@ -223,6 +223,25 @@ def test_redelivery_goes_through_many_sessions_in_batches() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_sessions_that_cannot_be_recovered_do_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for n in range(6):
+        manager = (WatchingManager if n < 4 else TriggerManager)(DatabaseStorageBackend(f"s{n}"))
+        manager.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+        manager.default_task_runner_name = "no-such-runner"
+        TriggerManager.fire(manager, "a")
+    trigger_managers.unregister(WatchingManager.name)
+    caplog.clear()
+    with frozen_time(manager.storage.now() + LATER):
+        found = recovery.redeliver(batch=2)
+    assert (found.failed, found.sent) == (4, 2)
+    assert Counted.runs == ["t_x#0"] * 2
+    failures = [each for each in caplog.records if getattr(each, "action", "") == "recover"]
+    assert [each.session for each in failures] == ["s0", "s1", "s2", "s3"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_database_that_does_not_answer_is_named(settings: Any) -> None:
     from django.db import connection
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
@@ -328,6 +330,24 @@ def test_a_task_without_run_says_so() -> None:
 def test_celerys_own_retry_options_are_refused_with_the_one_to_use() -> None:
     with pytest.raises(TypeError, match="does not take countdown, eta; use cooldown"):
         Relay().retry(countdown=3, eta=None)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    manager = manager_with(t_x={"andEvery": "p"})
+    manager.fire("p")
+    ThreadingTaskRunner.join_all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, on purpose
+        child = os.fork()
+    if not child:
+        try:
+            manager.fire("p")
+            ThreadingTaskRunner.join_all(timeout=30)
+            os._exit(0 if statuses(manager)["t_x#1"] == "finished" else 1)
+        finally:
+            os._exit(2)
+    _pid, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_an_abstract_base_of_tasks_is_not_registered() -> None:

@@ -128,7 +128,10 @@ class SessionState:
         known = self.instances.get(key)
         if known is not None:
             for trigger in self.plan.tasks[known.task].open_names(known):
-                self.awaiting[trigger].pop(key, None)
+                waiting = self.awaiting[trigger]
+                del waiting[key]
+                if not waiting:
+                    del self.awaiting[trigger]
 
     def _replace_plan(self, plan: Plan) -> None:
         waiting = {key for keys in self.awaiting.values() for key in keys}

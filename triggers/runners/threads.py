@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
@@ -89,13 +91,24 @@ class ThreadingTaskRunner(BaseTaskRunner):
         except Exception:
             message = "%s could not be executed; recovery will try again"
             fields = {"action": "execute", "session": manager.storage.uid}
-            log(40, message, task_instance.name, exc_info=True, **fields)
+            log(logging.ERROR, message, task_instance.name, exc_info=True, **fields)
         finally:
             connections.close_all()
             self._count(-1)
+
+    @classmethod
+    def _forget_threads(cls) -> None:
+        """Start afresh in a forked process, which has none of its parent's threads."""
+        ThreadingTaskRunner._pool = None
+        ThreadingTaskRunner._outstanding = 0
+        ThreadingTaskRunner._changed = threading.Condition()
 
     @classmethod
     def _count(cls, change: int) -> None:
         with cls._changed:
             ThreadingTaskRunner._outstanding += change
             cls._changed.notify_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ThreadingTaskRunner._forget_threads)

@@ -10,8 +10,6 @@ decision is made right after the commit (design: docs/decisions/0003).
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -19,7 +17,6 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.utils import Error as DatabaseError
 
 from triggers import payload
 from triggers.clock import overridden_time
@@ -44,7 +41,7 @@ from triggers.models import (
     Instance as InstanceRow,
 )
 from triggers.storages.document import STATE_VERSION
-from triggers.storages.failures import is_transient, reported, unavailable
+from triggers.storages.failures import persistently, reported
 from triggers.storages.postponed import postpone
 from triggers.storages.rows import Head, read_state, write_transition
 from triggers.storages.session import SessionStorage
@@ -283,25 +280,20 @@ class DatabaseStorageBackend(SessionStorage):
         return connection.in_atomic_block and not all(_is_tests(block) for block in blocks)
 
     def _query(self, read: Callable[[Cursor], T]) -> T:
-        with reported(), connections[self.using].cursor() as cursor:
-            return read(cast(Cursor, cursor))
+        def attempt() -> T:
+            with connections[self.using].cursor() as cursor:
+                return read(cast(Cursor, cursor))
+
+        return persistently(connections[self.using], attempt)
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""
-        connection = connections[self.using]
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with transaction.atomic(using=self.using), connection.cursor() as cursor:
-                    return work(cast(Cursor, cursor))
-            except DatabaseError as error:
-                final = attempt == _ATTEMPTS or connection.in_atomic_block
-                if final or not is_transient(error):
-                    if not connection.in_atomic_block:
-                        connection.close_if_unusable_or_obsolete()
-                    raise unavailable(error) from error
-            # Full jitter, so that those who met once do not meet again.
-            time.sleep(random.uniform(0, min(0.002 * 2**attempt, 0.25)))
-        raise AssertionError("unreachable")  # pragma: no cover
+
+        def attempt() -> T:
+            with transaction.atomic(using=self.using), connections[self.using].cursor() as cursor:
+                return work(cast(Cursor, cursor))
+
+        return persistently(connections[self.using], attempt)
 
     def _decide(self, cursor: Cursor, event: Event) -> Transition:
         head = self._lock(cursor, event)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from django.db.utils import Error as DatabaseError
 from django.db.utils import OperationalError
 
 from triggers.exceptions import StorageUnavailable
+
+T = TypeVar("T")
+
+_ATTEMPTS = 20
+_LONGEST_PAUSE = 0.25  # seconds
 
 _TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
 _SQLITE_BUSY = ("database is locked", "database table is locked", "database schema is locked")
@@ -29,6 +37,30 @@ def reported() -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise unavailable(error) from error
+
+
+def persistently(connection: Any, attempt: Callable[[], T]) -> T:
+    """Do something that others may get in the way of, again until it succeeds.
+
+    Within a transaction of the caller it is tried once: only the whole could be repeated.
+
+    :param connection: the connection of Django that it uses.
+    :param attempt: what to do; it has had no effect when it raises.
+    :raises StorageUnavailable: it failed for another reason, or too often.
+    """
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            return attempt()
+        except DatabaseError as error:
+            if connection.in_atomic_block:
+                raise unavailable(error) from error
+            if not attempts_left or not is_transient(error):
+                connection.close_if_unusable_or_obsolete()
+                raise unavailable(error) from error
+        # Full jitter, so that those who met once do not meet again.
+        most = min(0.002 * 2 ** (_ATTEMPTS - attempts_left), _LONGEST_PAUSE)
+        time.sleep(random.uniform(0, most))
+    raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
 
 def is_transient(error: DatabaseError) -> bool:

@@ -1,0 +1,80 @@
+"""The stored form of a session: it loads for ever, and a newer one is left untouched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triggers import payload
+from triggers.exceptions import StateVersionError
+from triggers.manager import TriggerManager
+from triggers.storages.document import STATE_VERSION, dump_state, load_state, plain
+from triggers.storages.memory import MemoryStorageBackend
+from triggers.testing import run_tasks_locally
+from triggers.testing.racing import Recorded
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def saved(path: Path) -> tuple[Any, Any, Any]:
+    document = json.loads(path.read_text())
+    return document["configs"], document["instances"], document["metas"]
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("session_v*.json")), ids=lambda p: p.stem)
+def test_sessions_that_older_versions_saved_load_and_go_on(path: Path) -> None:
+    state = load_state("golden", *saved(path))
+    expected = json.loads(path.with_suffix(".expected").read_text())
+    found = {each.name: str(each.status) for each in state.instances.values()}
+    assert found == expected["statuses"]
+    assert state.seq == expected["seq"]
+    storage = MemoryStorageBackend("golden")
+    storage._session().state = state
+    with run_tasks_locally("synchronous"):
+        TriggerManager(storage).fire("second")
+    assert storage["t_join#0"].status == "finished"
+    assert storage["t_join#0"].kwargs == payload.decode(json.dumps(expected["kwargs"]))
+    storage.delete()
+
+
+def test_the_present_version_has_a_golden_file() -> None:
+    assert (GOLDEN / f"session_v{STATE_VERSION}.json").exists()
+
+
+def test_saving_and_loading_changes_nothing() -> None:
+    storage = MemoryStorageBackend("saved")
+    with run_tasks_locally("synchronous"):
+        manager = TriggerManager(storage)
+        manager.update_configuration({"t_x": {"after": ["a"], "andEvery": "p", "run": "no.task"}})
+        manager.fire("p", {"n": 1}, idempotency_key="k")
+        manager.fire("a")
+        manager.replay_failed_instance("t_x#0", {"p": {"n": 2}})
+    state = storage._session().state
+    instances = plain({each.name: each for each in storage})
+    text = json.dumps([plain(state.plan.configuration.tasks), instances, dump_state(state)])
+    assert load_state("saved", *json.loads(text)) == state
+    storage.delete()
+
+
+def test_a_newer_version_is_left_untouched() -> None:
+    with pytest.raises(StateVersionError, match="Upgrade the triggers package") as caught:
+        load_state("s", {}, {}, {"version": STATE_VERSION + 1})
+    assert (caught.value.found, caught.value.known) == (STATE_VERSION + 1, STATE_VERSION)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_newer_version_in_the_database_is_left_untouched() -> None:
+    from triggers.models import Firing, Session
+    from triggers.storages.database import DatabaseStorageBackend
+
+    manager = TriggerManager(DatabaseStorageBackend("newer"))
+    manager.update_configuration({"t_x": {"after": ["a"], "run": Recorded.name}})
+    Session.objects.filter(uid="newer").update(version=STATE_VERSION + 1)
+    before = Session.objects.filter(uid="newer").values().get()
+    with pytest.raises(StateVersionError):
+        manager.fire("a")
+    assert Session.objects.filter(uid="newer").values().get() == before
+    assert not Firing.objects.exists()
