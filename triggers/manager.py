@@ -16,8 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from django.db import transaction
-
 from triggers import conf, outbox, payload, runners
 from triggers.attempt import encode_replacement
 from triggers.configuration import parse, suspicions
@@ -37,6 +35,7 @@ from triggers.registry import Registry
 from triggers.runners import task_runners
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage, checked_metadata
+from triggers.transactions import after_commit, in_callers_transaction
 from triggers.types import (
     FireResult,
     Status,
@@ -148,9 +147,9 @@ class TriggerManager:
             self._refuse_reserved(trigger_name)
             self.storage.defer(event, self.name, self._decide_deferred)
             return FireResult(pending=True)
-        if on_commit and transaction.get_connection().in_atomic_block:
+        if on_commit and in_callers_transaction():
             self._refuse_reserved(trigger_name)
-            transaction.on_commit(partial(self._fire, event), robust=True)
+            after_commit(partial(self._fire, event))
             return FireResult(pending=True)
         return self._fire(event)
 

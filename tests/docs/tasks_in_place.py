@@ -1,5 +1,9 @@
-"""For pages whose tasks run in place: what ``TRIGGERS`` says at the top of those pages."""
+"""For pages whose tasks run in place: what ``TRIGGERS`` says at the top of those pages.
 
+Where a page has several setup files, this one comes last.
+"""
+
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from django.test import override_settings
@@ -7,10 +11,12 @@ from django.test import override_settings
 from triggers.storages.memory import MemoryStorageBackend
 
 stack = ExitStack()
+stack.callback(MemoryStorageBackend.clear)
+other: Callable[[], None] | None = globals().get("tear_down")
+if other is not None:
+    stack.callback(other)
 stack.enter_context(override_settings(TRIGGERS={"default": {"RUNNER": "synchronous"}}))
-MemoryStorageBackend.clear()
 
 
 def tear_down() -> None:
     stack.close()
-    MemoryStorageBackend.clear()

@@ -21,7 +21,7 @@ LAYERS = [
     ["conditions", "configuration"],
     ["engine", "registry"],
     ["conf", "logging"],
-    ["locking", "storages.session", "storages.whole", "storages.postponed", "storages.document"],
+    ["locking", "transactions", "storages.session", "storages.whole", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
     ["attempt", "outbox", "manager", "task"],
     ["models", "storages.failures", "storages.sql", "storages.rows"],

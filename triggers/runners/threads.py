@@ -13,7 +13,7 @@ from django.db import connections
 from triggers.logging import log
 from triggers.runners.base import BaseTaskRunner
 from triggers.runners.synchronous import SynchronousTaskRunner
-from triggers.storages.postponed import run_postponed
+from triggers.transactions import run_postponed
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager

@@ -42,7 +42,6 @@ from triggers.models import (
 )
 from triggers.storages.document import STATE_VERSION
 from triggers.storages.failures import persistently, reported
-from triggers.storages.postponed import postpone
 from triggers.storages.rows import Head, read_state, write_transition
 from triggers.storages.session import SessionStorage
 from triggers.storages.sql import (
@@ -53,6 +52,7 @@ from triggers.storages.sql import (
     instance_of,
     statements,
 )
+from triggers.transactions import after_commit, in_callers_transaction
 from triggers.types import Firing, Instance
 
 T = TypeVar("T")
@@ -175,11 +175,7 @@ class DatabaseStorageBackend(SessionStorage):
 
     @property
     def defers_firings(self) -> bool:
-        return self.in_transaction == "defer" and self._in_callers_transaction()
-
-    @property
-    def is_confined(self) -> bool:
-        return any(_is_tests(block) for block in connections[self.using].atomic_blocks)
+        return self.in_transaction == "defer" and in_callers_transaction(self.using)
 
     def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
         if event.key is not None:
@@ -244,12 +240,7 @@ class DatabaseStorageBackend(SessionStorage):
             DeferredFiring.objects.using(self.using).filter(pk=ref).delete()
 
     def when_committed(self, do: Callable[[], None]) -> None:
-        if not self._in_callers_transaction():
-            do()
-            return
-        if self.is_confined:
-            do = postpone(do)
-        transaction.on_commit(do, using=self.using, robust=True)
+        after_commit(do, self.using)
 
     def acquire_lock(self) -> AbstractContextManager[Any]:
         """A transaction on the session's database, for the length of a ``with`` block.
@@ -273,11 +264,6 @@ class DatabaseStorageBackend(SessionStorage):
     @property
     def _sql(self) -> Statements:
         return statements(connections[self.using].vendor)
-
-    def _in_callers_transaction(self) -> bool:
-        connection = connections[self.using]
-        blocks = connection.atomic_blocks
-        return connection.in_atomic_block and not all(_is_tests(block) for block in blocks)
 
     def _query(self, read: Callable[[Cursor], T]) -> T:
         def attempt() -> T:
@@ -373,8 +359,3 @@ class _DecidedElsewhere(Exception):
 def _plans() -> dict[str, Plan]:
     """Plans by the digest of their configuration, for this process."""
     return {}
-
-
-def _is_tests(block: Any) -> bool:
-    """Whether an atomic block is one that Django's ``TestCase`` put around a test."""
-    return bool(getattr(block, "_from_testcase", False))

@@ -20,6 +20,7 @@ from triggers.engine.plan import Plan
 from triggers.engine.state import Transition
 from triggers.exceptions import InstanceNotFound, UnknownTask
 from triggers.logging import has_unresolved_logs
+from triggers.transactions import in_tests_transaction
 from triggers.types import (
     Firing,
     Instance,
@@ -123,8 +124,8 @@ class SessionStorage(ABC):
 
     @property
     def is_confined(self) -> bool:
-        """Whether only this thread can see what was committed (in a test's transaction)."""
-        return False
+        """Whether other threads could not see what happens here (in a test's transaction)."""
+        return in_tests_transaction()
 
     def when_committed(self, do: Callable[[], None]) -> None:
         """Call ``do`` once what was stored is visible to others: at once, or at the commit."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from triggers import payload
 from triggers.exceptions import InstanceNotFound
 from triggers.manager import TriggerManager
-from triggers.storages.postponed import run_postponed
 from triggers.testing.environment import run_tasks_locally
+from triggers.transactions import run_postponed
 from triggers.types import Status, TaskInstance
 
 if TYPE_CHECKING:

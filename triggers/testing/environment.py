@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from triggers import runners
 from triggers.runners.threads import ThreadingTaskRunner
-from triggers.storages.postponed import forget_postponed
+from triggers.transactions import forget_postponed
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import filters as f
@@ -14,7 +15,9 @@ from celery import current_app
 
 from tests.acceptance.rows.conftest import NewSession
 from tests.acceptance.rows.sessions import got, reopened, show, statuses
+from triggers.exceptions import ConfigurationWarning
 from triggers.manager import TriggerManager
+from triggers.storages.memory import MemoryStorageBackend
 from triggers.task import TaskContext, TriggerTask, trigger_task
 
 RESULTS: dict[str, Any] = {}
@@ -300,6 +303,34 @@ def test_e14_every_finished_instance_of_a_repeated_task_cascades(new_session: Ne
         "t_y#1",
         "t_y#2",
     ]
+
+
+class Runaway(TriggerTask):
+    """Part of a circle of tasks; gives up on its own long after the framework should have."""
+
+    runs: ClassVar[list[str]] = []
+
+    def _run(self, context: TaskContext) -> None:
+        self.runs.append(context.instance_name)
+        if len(self.runs) > 1500:
+            raise RuntimeError("nobody stopped this")
+
+
+@pytest.mark.xfail(strict=True, reason="the depth of cascades has no limit")
+def test_e14_a_circle_of_cascades_is_stopped_with_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = {
+        "t_ping": {"andEvery": "t_pong", "run": Runaway.name},
+        "t_pong": {"andEvery": "t_ping", "run": Runaway.name},
+    }
+    manager = TriggerManager(MemoryStorageBackend("circle"))
+    with pytest.warns(ConfigurationWarning, match="wait for each other"):
+        manager.update_configuration(tasks)
+    Runaway.runs.clear()
+    manager.fire("t_ping")
+    assert 900 < len(Runaway.runs) < 1100
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 # -- E15 ----------------------------------------------------------------------------------------
