@@ -27,8 +27,10 @@ author = "triggers contributors"
 copyright = "2026, triggers contributors"
 version = release = _metadata["version"]
 
-extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+# For status_diagram, our own extension.
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+extensions = ["sphinx.ext.autodoc", "status_diagram"]
+exclude_patterns = ["_build", "_ext"]
 # A section may still be without pages. Sphinx names no type for this warning, so that
 # suppress_warnings cannot.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(
@@ -43,6 +45,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
 nitpicky = True
+# Type variables: autodoc shows their names in signatures, and they have no place of their own.
+nitpick_ignore = [("py:class", "triggers.exceptions.E"), ("py:class", "triggers.task.F")]
 # Without intersphinx, which needs a network, nothing outside the package can be linked to.
 nitpick_ignore_regex = [
     (r"py:.*", r"(builtins|collections|datetime|decimal|enum|logging|types|typing|uuid)(\..*)?"),

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -88,6 +88,7 @@ class _Kind:
     variable: str
     default: str
     probe: Callable[[str], str]
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 _KINDS = {
@@ -95,17 +96,34 @@ _KINDS = {
         variable="TRIGGERS_TESTS_POSTGRESQL_URL",
         default="postgresql://postgres@127.0.0.1:5432/postgres",
         probe=_probe_postgresql,
+        settings={"ENGINE": "django.db.backends.postgresql"},
     ),
     "mariadb": _Kind(
         variable="TRIGGERS_TESTS_MARIADB_URL",
         default="mysql://root@127.0.0.1:3306/test",
         probe=_probe_mariadb,
+        # Without a character set, the server's configuration decides what can be stored.
+        settings={
+            "ENGINE": "django.db.backends.mysql",
+            "OPTIONS": {"charset": "utf8mb4"},
+            "TEST": {"CHARSET": "utf8mb4"},
+        },
     ),
     "redis": _Kind(
         variable="TRIGGERS_TESTS_REDIS_URL",
         default="redis://127.0.0.1:6379/15",
         probe=_probe_redis,
     ),
+}
+
+_SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": ":memory:",
+    "OPTIONS": {
+        "timeout": 20,  # seconds
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
 }
 
 NAMES = tuple(_KINDS)
@@ -173,31 +191,19 @@ def database_settings() -> dict[str, dict[str, Any]]:
     In a process that a test started, they are exactly the test databases of that test.
     """
     given: dict[str, str] = json.loads(os.environ.get(DATABASE_NAMES, "{}"))
-    databases: dict[str, dict[str, Any]] = {"default": dict(_SQLITE)}
-    for name, engine in (("postgresql", "postgresql"), ("mariadb", "mysql")):
-        if name in given or (not given and find(name).available):
-            url = os.environ.get(_KINDS[name].variable) or _KINDS[name].default
-            databases[name] = {"ENGINE": f"django.db.backends.{engine}", **_address(url)}
-    if "mariadb" in databases:
-        databases["mariadb"]["OPTIONS"] = {"charset": "utf8mb4"}
+    databases: dict[str, dict[str, Any]] = {"default": _SQLITE}
+    for name, kind in _KINDS.items():
+        if kind.settings and (name in given if given else find(name).available):
+            url = os.environ.get(kind.variable) or kind.default
+            databases[name] = {**kind.settings, **_address(url)}
     for alias, database in databases.items():
         if given:
-            database["NAME"] = given[alias]
+            databases[alias] = {**database, "NAME": given[alias]}
         else:
             file = RUN_DIRECTORY / "default.sqlite3"
-            database["TEST"] = {"NAME": str(file) if alias == "default" else f"test_{RUN_ID}"}
+            name = str(file) if alias == "default" else f"test_{RUN_ID}"
+            databases[alias] = {**database, "TEST": {**database.get("TEST", {}), "NAME": name}}
     return databases
-
-
-_SQLITE = {
-    "ENGINE": "django.db.backends.sqlite3",
-    "NAME": ":memory:",
-    "OPTIONS": {
-        "timeout": 20,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    },
-}
 
 
 def subprocess_environment() -> dict[str, str]:
@@ -235,12 +241,12 @@ def clean_up() -> None:
     """Stop what was started, and drop the databases that Django could not, as they were in use."""
     from django.db import connections
 
-    for alias in connections:
-        if alias == "default":
+    for connection in connections.all():
+        if connection.vendor == "sqlite":
             continue
-        force = " WITH (FORCE)" if connections[alias].vendor == "postgresql" else ""
-        name = connections[alias].ops.quote_name(f"test_{RUN_ID}")
-        with connections[alias]._nodb_cursor() as cursor:
+        force = " WITH (FORCE)" if connection.vendor == "postgresql" else ""
+        name = connection.ops.quote_name(connection.settings_dict["TEST"]["NAME"])
+        with connection._nodb_cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {name}{force}")
     for server in _started:
         server.stop()

@@ -19,14 +19,14 @@ from triggers.exceptions import (
     get_context,
 )
 from triggers.logging import ControlFlow, log
-from triggers.types import TaskInstance, split_instance_name
+from triggers.types import Status, TaskInstance, split_instance_name
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
 
 
 class TaskRetry(ControlFlow):
-    """Raised by a task to be run again; made by :meth:`TriggerTask.retry`."""
+    """Raised by a task to be run again; made by :meth:`triggers.task.TriggerTask.retry`."""
 
     log_level = logging.WARNING
 
@@ -44,7 +44,7 @@ class TaskRetry(ControlFlow):
 
 
 class TaskSkip(ControlFlow):
-    """Raised by a task to end as ``skipped``; made by :meth:`TriggerTask.skip`."""
+    """Raised by a task to end as ``skipped``; made by :meth:`triggers.task.TriggerTask.skip`."""
 
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         self.metadata = metadata or {}
@@ -126,13 +126,15 @@ class Attempt:
         return None
 
     def _report(self, event: Report) -> None:
-        if not self.manager.apply(event).outcome:
-            _log_dropped(
-                self.manager,
-                self.instance.name,
-                "%s of %s was not recorded: the instance was decided elsewhere meanwhile",
-                type(event).__name__.lower(),
-            )
+        transition = self.manager.apply(event)
+        name = self.instance.name
+        if not transition.outcome:
+            message = "%s of %s was not recorded: the instance was decided elsewhere meanwhile"
+            _log_dropped(self.manager, name, message, type(event).__name__.lower())
+        elif isinstance(event, Finish) and transition.instances[self.key].status is Status.FAILED:
+            reason = transition.instances[self.key].metadata["exception"]["message"]
+            about = {"action": "cascade", "session": self.manager.storage.uid, "instance": name}
+            log(logging.ERROR, "%s", reason, **about)
 
     def _log_metadata(self) -> dict[str, Any]:
         return {"log_level": self.log_level} if self.log_level else {}
@@ -190,7 +192,7 @@ def _describe_one(error: BaseException) -> dict[str, Any]:
     described: dict[str, Any] = {
         "type": f"{type(error).__module__}.{type(error).__qualname__}",
         "types": names,
-        "message": payload.safe_text(str(error), 10_000),
+        "message": payload.safe_text(_printed(error), 10_000),
         "context": {
             payload.safe_text(str(name)): payload.describe(value)
             for name, value in get_context(error).items()
@@ -199,3 +201,10 @@ def _describe_one(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
         described["cause"] = _describe_one(error.__cause__)
     return described
+
+
+def _printed(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} that cannot be printed>"

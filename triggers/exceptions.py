@@ -162,6 +162,22 @@ class InvalidTransition(TriggersError, ValueError):
         super().__init__(f"{instance} is {status} and cannot become {wanted}: {can}.")
 
 
+class CascadeTooDeep(TriggersError, RecursionError):
+    """So many cascades followed from one another that it must be a circle; it was stopped.
+
+    :ivar instance: the last instance of the chain; it failed, and its name was not fired.
+    :ivar limit: how many cascades may follow from one another.
+    """
+
+    def __init__(self, instance: str, limit: int) -> None:
+        self.instance = instance
+        self.limit = limit
+        super().__init__(
+            f"{instance} ended a chain of {limit:,} cascades, so its own was not fired. Do its "
+            "tasks start each other in a circle?"
+        )
+
+
 class StorageUnavailable(TriggersError, ConnectionError):
     """The storage's server did not do its part; nothing of this operation was stored.
 

@@ -142,7 +142,9 @@ class TriggerManager:
         )
         cascade = outbox.take_cascade(trigger_name)
         if cascade is not None:
-            return self._fire(replace(event, cause=cascade.cause, settles=cascade.ref))
+            return self._fire(
+                replace(event, cause=cascade.cause, depth=cascade.depth, settles=cascade.ref)
+            )
         if self.storage.defers_firings:
             self._refuse_reserved(trigger_name)
             self.storage.defer(event, self.name, self._decide_deferred)

@@ -147,6 +147,7 @@ class Instance(models.Model):
     sends = models.IntegerField()
     lineage = models.IntegerField()
     retries = models.IntegerField()
+    depth = models.IntegerField()
     created_at = InstantField()
     changed_at = InstantField()
 

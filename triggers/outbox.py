@@ -33,6 +33,7 @@ class Cascade:
     trigger: str
     ref: str
     cause: str
+    depth: int
 
 
 _cascade: ContextVar[Cascade | None] = ContextVar("triggers_cascade", default=None)
@@ -83,7 +84,8 @@ def _dispatch(manager: TriggerManager, instance: TaskInstance) -> None:
 def _fulfil(manager: TriggerManager, pending: Pending) -> None:
     data = pending.data
     if pending.kind == "cascade":
-        token = _cascade.set(Cascade(data["trigger"], pending.ref, data["cause"]))
+        cascade = Cascade(data["trigger"], pending.ref, data["cause"], data["depth"])
+        token = _cascade.set(cascade)
         try:
             manager.fire(data["trigger"], payload.decode(data["kwargs"]))
         finally:

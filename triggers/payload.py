@@ -82,7 +82,10 @@ def describe(value: object) -> Any:
     try:
         _check({"value": value}, "")
     except (InvalidPayload, RecursionError):
-        return safe_text(repr(value), 1000)
+        try:
+            return safe_text(repr(value), 1000)
+        except Exception:
+            return f"<{type(value).__name__} that cannot be printed>"
     return value
 
 

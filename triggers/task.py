@@ -49,7 +49,7 @@ class TaskContext:
     def __init__(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
         self.manager = manager
         self.task_instance = task_instance
-        self._logger: TaskLogger | None = None
+        self._loggers: list[TaskLogger] = []
 
     @property
     def instance_name(self) -> str:
@@ -103,15 +103,13 @@ class TaskContext:
             "instance": self.instance_name,
         }
         made = TaskLogger(logger or logging.getLogger(name), context, fields)
-        if self._logger is not None:
-            made.max_level = self._logger.max_level
-        self._logger = made
+        self._loggers.append(made)
         return LoggerContext(made)
 
     @property
     def log_level(self) -> int:
         """The highest level logged so far."""
-        return self._logger.max_level if self._logger is not None else logging.NOTSET
+        return max((each.max_level for each in self._loggers), default=logging.NOTSET)
 
 
 class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped

@@ -150,6 +150,7 @@ class Instance:
     :ivar sends: how many times it was handed to a runner after the first time.
     :ivar lineage: number of the instance that this one retries or replays, first of its line.
     :ivar retries: how many retries of the lineage came before it.
+    :ivar depth: how many cascades led to it, one from the other (0: none).
     """
 
     task: str
@@ -168,6 +169,7 @@ class Instance:
     sends: int = 0
     lineage: int = 0
     retries: int = 0
+    depth: int = 0
 
     @property
     def name(self) -> str:

@@ -19,6 +19,9 @@ from triggers.types import FireResult, Firing, Instance, Status
 RESEND_AFTER = timedelta(minutes=1)
 """How long a message may stay unanswered before recovery sends it again; doubled each time."""
 
+MOST_CASCADES = 1000
+"""How many cascades may follow from one another; the next one fails its instance."""
+
 RESEND_AT_MOST = timedelta(hours=1)
 """The longest pause between two sendings."""
 
@@ -50,16 +53,25 @@ class Draft:
     # -- the rules ------------------------------------------------------------------------------
 
     def fire(
-        self, trigger: str, kwargs: str, *, key: str | None = None, cause: str | None = None
+        self,
+        trigger: str,
+        kwargs: str,
+        *,
+        key: str | None = None,
+        cause: str | None = None,
+        depth: int = 0,
     ) -> FireResult:
-        """Record a firing and let every task that names its trigger take it."""
+        """Record a firing and let every task that names its trigger take it.
+
+        :param depth: how many cascades led to it.
+        """
         self.seq += 1
         firing = Firing(
             seq=self.seq, trigger=trigger, kwargs=kwargs, at=self.now, key=key, cause=cause
         )
         self.firings.append(firing)
         before = len(self.created), len(self.scheduled), len(self.abandoned)
-        self.take(trigger, firing.seq, self.plan.listening(trigger))
+        self.take(trigger, firing.seq, self.plan.listening(trigger), depth)
         result = FireResult(
             seq=firing.seq,
             created=_names_after(self.created, before[0]),
@@ -70,7 +82,7 @@ class Draft:
         self.mark("post_fire", str(firing.seq), data)
         return result
 
-    def take(self, trigger: str, seq: int, tasks: Iterable[TaskPlan]) -> None:
+    def take(self, trigger: str, seq: int, tasks: Iterable[TaskPlan], depth: int = 0) -> None:
         """Let each of these tasks take a firing: its waiting instances, or else a new one."""
         takers: dict[str, list[int]] = {}
         for task_name, number in self._awaiting_keys(trigger):
@@ -79,11 +91,13 @@ class Draft:
             name = task.config.name
             for number in sorted(takers.get(name, ())):
                 instance = self.instance((name, number))
-                self.settle(task, replace(instance, taken={**instance.taken, trigger: seq}))
+                taken = {**instance.taken, trigger: seq}
+                self.settle(task, replace(instance, taken=taken, depth=depth))
             count = self.count(name)
             if not count or (name not in takers and trigger == task.config.and_every):
                 carried = {each: self.latest(each) for each in task.names if self.latest(each)}
-                self.create(task, taken={**carried, trigger: seq})
+                taken = {**carried, trigger: seq}
+                self.settle(task, self.next_instance(name, taken=taken, depth=depth))
         self._latest[trigger] = seq
 
     def settle(self, task: TaskPlan, instance: Instance) -> None:
@@ -97,10 +111,6 @@ class Draft:
             self.put(instance)
 
     # -- what the rules are made of -------------------------------------------------------------
-
-    def create(self, task: TaskPlan, *, taken: Mapping[str, int]) -> None:
-        """Make the task's next instance, which starts with these firings."""
-        self.settle(task, self.next_instance(task.config.name, taken=taken))
 
     def next_instance(self, task: str, **fields: Any) -> Instance:
         """The task's next instance in number, unstarted; :meth:`put` makes it part of the draft."""

@@ -67,6 +67,7 @@ class Fire(Event):
     :ivar kwargs: JSON text.
     :ivar key: idempotency key.
     :ivar cause: the instance whose outcome it is.
+    :ivar depth: how many cascades led to it.
     :ivar settles: ref of the pending mark that this firing fulfils; without it, a duplicate.
     """
 
@@ -75,6 +76,7 @@ class Fire(Event):
     key: str | None = None
     cause: str | None = None
     settles: str | None = None
+    depth: int = 0
     hooks: frozenset[str] = NO_HOOKS
     opens_session = True
 
@@ -102,7 +104,9 @@ class Fire(Event):
                 if not payload.is_same(draft.state.firings[known].kwargs, self.kwargs):
                     raise IdempotencyConflict(self.trigger, self.key, known)
                 return draft.transition(outcome=FireResult(seq=known, duplicate=True), done=done)
-        result = draft.fire(self.trigger, self.kwargs, key=self.key, cause=self.cause)
+        result = draft.fire(
+            self.trigger, self.kwargs, key=self.key, cause=self.cause, depth=self.depth
+        )
         return draft.transition(outcome=result, done=done)
 
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from triggers import payload
-from triggers.engine.draft import Draft
+from triggers.engine.draft import MOST_CASCADES, Draft
 from triggers.engine.events import NO_HOOKS, Event
 from triggers.engine.plan import Plan
 from triggers.engine.state import InstanceKey, Reads, Transition
 from triggers.engine.transitions import ALLOWED_TRANSITIONS
-from triggers.exceptions import InvalidTransition
+from triggers.exceptions import CascadeTooDeep, InvalidTransition
 from triggers.types import BY_HAND, Instance, Status
 
 
@@ -95,6 +95,10 @@ class Finish(Report):
         return Reads(instances=(self.key,), triggers=(self.key[0],) if self.fold else ())
 
     def end(self, draft: Draft, instance: Instance) -> None:
+        if instance.depth >= MOST_CASCADES:
+            metadata = {**instance.metadata, "exception": _too_deep(instance)}
+            draft.put(draft.moved(instance, Status.FAILED, result=self.result, metadata=metadata))
+            return
         draft.put(draft.moved(instance, Status.FINISHED, result=self.result))
         cascade(draft, instance, self.result, fold=self.fold)
 
@@ -285,9 +289,14 @@ class Clone(InstanceEvent):
 def cascade(draft: Draft, instance: Instance, kwargs: str, *, fold: bool) -> None:
     """Fire the name of an instance's task, now or (if ``fire`` is overridden) by a mark."""
     if fold:
-        draft.fire(instance.task, kwargs, cause=instance.name)
+        draft.fire(instance.task, kwargs, cause=instance.name, depth=instance.depth + 1)
     else:
-        data = {"trigger": instance.task, "kwargs": kwargs, "cause": instance.name}
+        data = {
+            "trigger": instance.task,
+            "kwargs": kwargs,
+            "cause": instance.name,
+            "depth": instance.depth + 1,
+        }
         draft.require("cascade", instance.name, data)
 
 
@@ -304,11 +313,23 @@ def successor(draft: Draft, instance: Instance, **fields: Any) -> Instance:
         taken=taken,
         metadata={"parent": instance.name},
         lineage=instance.lineage,
+        depth=instance.depth,
         **fields,
     )
     made = draft.moved(made, Status.SCHEDULED)
     draft.put(made)
     return made
+
+
+def _too_deep(instance: Instance) -> dict[str, Any]:
+    error = CascadeTooDeep(instance.name, MOST_CASCADES)
+    name = type(error).__qualname__
+    return {
+        "type": f"{type(error).__module__}.{name}",
+        "types": [name, f"{type(error).__module__}.{name}"],
+        "message": str(error),
+        "context": {},
+    }
 
 
 def require_status(instance: Instance, status: Status, *, wanted: Status) -> None:

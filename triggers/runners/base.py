@@ -31,7 +31,8 @@ class BaseTaskRunner(ABC):
 
         Called after the instance was committed as ``scheduled``. Whatever this raises is logged,
         and recovery calls it again later; so it may also be called more than once for one
-        instance, of which :meth:`execute` lets only the first in.
+        instance, of which :meth:`~triggers.runners.base.BaseTaskRunner.execute` lets only the
+        first in.
         """
 
     def resolve(self, name: str) -> TriggerTask:

@@ -10,8 +10,9 @@ decision is made right after the commit (design: docs/decisions/0003).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -98,6 +99,7 @@ class DatabaseStorageBackend(SessionStorage):
             raise SettingsError(reason)
         self.using = using
         self.in_transaction = in_transaction
+        self._holders: set[int] = set()  # threads that are inside acquire_lock()
 
     # -- the port -------------------------------------------------------------------------------
 
@@ -175,7 +177,9 @@ class DatabaseStorageBackend(SessionStorage):
 
     @property
     def defers_firings(self) -> bool:
-        return self.in_transaction == "defer" and in_callers_transaction(self.using)
+        if self.in_transaction != "defer" or threading.get_ident() in self._holders:
+            return False
+        return in_callers_transaction(self.using)
 
     def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
         if event.key is not None:
@@ -243,11 +247,12 @@ class DatabaseStorageBackend(SessionStorage):
         after_commit(do, self.using)
 
     def acquire_lock(self) -> AbstractContextManager[Any]:
-        """A transaction on the session's database, for the length of a ``with`` block.
+        """Keep every other writer out of this session for the length of a ``with`` block.
 
-        What is changed within it is committed together, or not at all if the block raises.
+        The block is a transaction: what is changed within it is committed together, or not at all
+        if it raises. A firing within it is decided at once.
         """
-        return transaction.atomic(using=self.using)
+        return self._locked()
 
     def now(self) -> Any:
         if overridden_time() is not None or self._sql.dialect.now is None:
@@ -258,6 +263,19 @@ class DatabaseStorageBackend(SessionStorage):
             return from_instant(int(cursor.fetchone()[0]))
 
         return self._query(read)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        me = threading.get_ident()
+        with transaction.atomic(using=self.using):
+            self._query(lambda cursor: self._lock(cursor, firings=0, opens_session=True))
+            joined = me in self._holders
+            self._holders.add(me)
+            try:
+                yield
+            finally:
+                if not joined:
+                    self._holders.discard(me)
 
     # -- how it is done -------------------------------------------------------------------------
 
@@ -282,7 +300,7 @@ class DatabaseStorageBackend(SessionStorage):
         return persistently(connections[self.using], attempt)
 
     def _decide(self, cursor: Cursor, event: Event) -> Transition:
-        head = self._lock(cursor, event)
+        head = self._lock(cursor, event.firings, event.opens_session)
         if head is None:
             head = Head.absent(to_instant(self.now()))
         elif head.version > STATE_VERSION:
@@ -294,23 +312,23 @@ class DatabaseStorageBackend(SessionStorage):
         write_transition(cursor, self._sql, head, state, transition)
         return transition
 
-    def _lock(self, cursor: Cursor, event: Event) -> Head | None:
+    def _lock(self, cursor: Cursor, firings: int, opens_session: bool) -> Head | None:
         """Lock the session's row, moving on its clock and sequence number."""
-        head = self._touch(cursor, event)
-        if head is None and event.opens_session:
+        head = self._touch(cursor, firings)
+        if head is None and opens_session:
             now = to_instant(self.now())
             cursor.execute(self._sql.open_session, [self.uid, now, STATE_VERSION, now])
-            head = self._touch(cursor, event)
+            head = self._touch(cursor, firings)
         return head
 
-    def _touch(self, cursor: Cursor, event: Event) -> Head | None:
+    def _touch(self, cursor: Cursor, firings: int) -> Head | None:
         own = self._sql.dialect.now is None or overridden_time() is not None
         now = [to_instant(super().now())] if own else []
-        cursor.execute(self._sql.touch_session[own], [event.firings, *now, self.uid])
+        cursor.execute(self._sql.touch_session[own], [firings, *now, self.uid])
         if not self._sql.dialect.returning:
-            return self._head(cursor, event.firings)
+            return self._head(cursor, firings)
         row = cursor.fetchone()
-        return None if row is None else Head(event.firings, *row)
+        return None if row is None else Head(firings, *row)
 
     def _head(self, cursor: Cursor, reserved: int = 0) -> Head | None:
         cursor.execute(self._sql.read_session, [self.uid])

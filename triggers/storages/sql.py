@@ -30,6 +30,7 @@ INSTANCE_COLUMNS = (
     "sends",
     "lineage",
     "retries",
+    "depth",
     "created_at",
     "changed_at",
 )
@@ -222,6 +223,7 @@ def instance_row(record: Instance) -> list[Any]:
         record.sends,
         record.lineage,
         record.retries,
+        record.depth,
         to_instant(record.created_at),
         to_instant(record.changed_at),
     ]

@@ -1,11 +1,11 @@
 """The test kit: everything that makes workflows a pleasure to test.
 
-===========================  =====================================================================
+===============================  =================================================================
 ``TriggerManagerTestCaseMixin``  assertions and a runner for ``unittest`` and Django test cases
-``any_order``                a test body for every order of a few firings
-``frozen_time``              the clock of every storage, held at a moment
-``StorageContract``          the conformance suite of storages, ours and yours
-===========================  =====================================================================
+``any_order``                    a test body for every order of a few firings
+``frozen_time``                  the clock of every storage, held at a moment
+``StorageContract``              the conformance suite of storages, ours and yours
+===============================  =================================================================
 
 With pytest, the fixture ``trigger_manager`` is there without an import.
 """

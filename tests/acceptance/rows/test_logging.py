@@ -128,9 +128,6 @@ def log_in_nested_blocks(context: TaskContext) -> None:
         outer.error("outside")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the logger that was made last is asked for its highest level"
-)
 def test_e25_every_logger_of_a_task_counts(new_session: NewSession) -> None:
     assert run(new_session, log_in_nested_blocks).log_level == logging.ERROR
 

@@ -180,6 +180,20 @@ def test_e16_assert_instance_failed_accepts_both_and_nothing_else(new_session: N
             check("t_x#0", refused)
 
 
+def test_e16_the_celery_task_raises_max_retries_exceeded_for_who_watches_it(
+    new_session: NewSession,
+) -> None:
+    with registered(IdleRunner):
+        manager = new_session(
+            {"t_x": {"after": ["a"], "run": AskNever.name, "using": IdleRunner.name}}
+        )
+        manager.fire("a")
+        with pytest.raises(MaxRetriesExceeded, match="t_x#0") as caught:
+            AskNever().run(**IdleRunner().task_kwargs(manager, manager.storage["t_x#0"]))
+    assert isinstance(caught.value.__cause__, Timeout)
+    assert statuses(manager) == {"t_x#0": "failed"}
+
+
 def test_e16_without_a_limit_a_task_retries_as_often_as_it_asks(new_session: NewSession) -> None:
     manager = session(new_session, AskForEver)
     manager.fire("a", {"succeed_at": 30})

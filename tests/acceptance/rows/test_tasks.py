@@ -316,7 +316,6 @@ class Runaway(TriggerTask):
             raise RuntimeError("nobody stopped this")
 
 
-@pytest.mark.xfail(strict=True, reason="the depth of cascades has no limit")
 def test_e14_a_circle_of_cascades_is_stopped_with_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,0 +1,3 @@
+"""What the snippets of the documents take for granted: a small survey application."""
+
+__version__ = "1.2.3"

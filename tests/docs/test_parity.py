@@ -1,0 +1,62 @@
+"""The page on parity names tests that are there, and that nobody expects to fail."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+import pytest
+
+from tests.servers import ROOT
+
+PAGE = ROOT / "docs" / "parity.rst"
+TESTS = ROOT / "tests" / "acceptance"
+
+LAST = {"E": 34, "P": 13, "B": 8, "Q": 11}
+IDS = [f"{letter}{number:02}" for letter, last in LAST.items() for number in range(1, last + 1)]
+
+_ROW = re.compile(
+    r"^   \* - (?P<id>[EPBQ]\d\d)\n     - (?P<text>.+)\n     - (?P<state>\w+)\n"
+    r"(?P<tests>(?:     .*\n?)+)",
+    re.MULTILINE,
+)
+_TEST = re.compile(r"``(?P<path>[\w/]+\.py)::(?P<name>\w+)``")
+
+
+def rows() -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """State and tests of each row, by its id."""
+    found = [match for match in _ROW.finditer(PAGE.read_text())]
+    assert len({match["id"] for match in found}) == len(found)
+    return {match["id"]: (match["state"], _TEST.findall(match["tests"])) for match in found}
+
+
+@cache
+def tests_of(path: str) -> dict[str, ast.FunctionDef]:
+    """The test functions of a file, by name."""
+    tree = ast.parse((TESTS / path).read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_row_is_on_the_page_in_order() -> None:
+    assert list(rows()) == IDS
+
+
+def test_what_is_done_names_tests_and_what_is_later_names_none() -> None:
+    for row, (state, tests) in rows().items():
+        assert state in ("done", "later"), row
+        assert bool(tests) == (state == "done"), row
+
+
+@pytest.mark.parametrize("row", [row for row, (state, _tests) in rows().items() if state == "done"])
+def test_the_tests_of_a_row_are_there_and_are_meant_to_pass(row: str) -> None:
+    for path, name in rows()[row][1]:
+        assert name in tests_of(path), f"{path} has no {name}"
+        marks = [ast.unparse(mark) for mark in tests_of(path)[name].decorator_list]
+        assert not [mark for mark in marks if "xfail" in mark or "skip" in mark], name
+
+
+def test_each_row_has_a_test_that_is_named_after_it() -> None:
+    for row, (state, tests) in rows().items():
+        if state == "done":
+            assert any(row.lower() in name.split("_") for _path, name in tests), row
