@@ -11,6 +11,6 @@ what is compared with what, and why that is fair.
 ``memory``      an event log on the memory storage, against the engine alone
 ``sqlite``      one firing on SQLite, against a bare transaction of Django's ORM
 ``growth``      one firing in a session with a long past, against one in a short session
-``postgresql``  as ``sqlite``, where a server answers
+``postgresql``  as ``sqlite`` and ``growth``, where a server answers
 ==============  ===================================================================================
 """

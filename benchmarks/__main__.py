@@ -23,13 +23,12 @@ NAMES = ("memory", "sqlite", "growth", "postgresql")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print one table."""
     options = _options(arguments)
-    processor = measure.pin()
     about = {
         "python": platform.python_version(),
         "django": django.__version__,
         "sqlite": sqlite3.sqlite_version,
         "processors": os.cpu_count(),
-        "pinned": processor is not None,
+        "pinned": measure.CAN_PIN,
         "quick": options.quick,
     }
     with tempfile.TemporaryDirectory(prefix="triggers-benchmarks-") as directory:

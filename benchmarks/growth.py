@@ -25,7 +25,7 @@ from typing import Any
 from django.db import transaction
 
 from benchmarks.firing import KWARGS, make_tables, manager_of
-from benchmarks.measure import Row, Samples, compare, in_turns, quiet
+from benchmarks.measure import Row, Samples, compare, in_turns, pinned, quiet
 from benchmarks.stubs import RUN, NoRunner
 from triggers.manager import TriggerManager
 from triggers.runners.base import resolve
@@ -71,17 +71,26 @@ class Place:
 
 
 def run(quick: bool) -> Iterator[Row]:
-    """Measure both kinds of instances in both storages."""
+    """Measure both kinds of instances in the storages that need no server."""
     make_tables("default")
     sizes = (2, 4, 8) if quick else (10, 100, 1000, 5000)
-    turns = 4 if quick else 200
-    for place in (MEMORY, SQLITE):
-        for kind in (FINISHED, WAITING):
-            yield from _measure(place, kind, sizes, turns)
+    with pinned():
+        for place in (MEMORY, SQLITE):
+            yield from compare_sizes(place, sizes, turns=4 if quick else 200, limit=LIMIT)
     MemoryStorageBackend.clear()
 
 
-def _measure(place: Place, kind: Kind, sizes: Sequence[int], turns: int) -> Iterator[Row]:
+def compare_sizes(
+    place: Place, sizes: Sequence[int], *, turns: int, limit: float | None
+) -> Iterator[Row]:
+    """Measure both kinds of instances in one storage; the smallest size is the yardstick."""
+    for kind in (FINISHED, WAITING):
+        samples = _measure(place, kind, sizes, turns)
+        for case in (*kind.cases, EXECUTE):
+            yield _row(place, kind, case, sizes, samples, limit)
+
+
+def _measure(place: Place, kind: Kind, sizes: Sequence[int], turns: int) -> Samples:
     managers = {}
     for size in sizes:
         uid = f"{size} {kind.name}"
@@ -100,22 +109,28 @@ def _measure(place: Place, kind: Kind, sizes: Sequence[int], turns: int) -> Iter
             for size in in_turns(sizes, turn):
                 execute = partial(_execute, managers[size], kind.pages(size) + turn)
                 samples.time((EXECUTE, size), execute)
-    yield from _rows(place, kind, sizes, samples)
+    return samples
 
 
-def _rows(place: Place, kind: Kind, sizes: Sequence[int], samples: Samples) -> Iterator[Row]:
+def _row(
+    place: Place,
+    kind: Kind,
+    case: str,
+    sizes: Sequence[int],
+    samples: Samples,
+    limit: float | None,
+) -> Row:
     smallest, *others = sizes
-    for case in (*kind.cases, EXECUTE):
-        base = samples.of((case, smallest))
-        compared = {size: compare(samples.of((case, size)), base) for size in others}
-        *between, largest = others
-        yield Row(
-            benchmark=f"growth, {place.name}",
-            case=f"{largest:,} {kind.name}: {case}",
-            figures=compared[largest],
-            limit=LIMIT,
-            note=", ".join(f"{size:,}: {compared[size].ratio:.2f}" for size in between),
-        )
+    base = samples.of((case, smallest))
+    compared = {size: compare(samples.of((case, size)), base) for size in others}
+    *between, largest = others
+    return Row(
+        benchmark=f"growth, {place.name}",
+        case=f"{largest:,} {kind.name}: {case}",
+        figures=compared[largest],
+        limit=limit,
+        note=", ".join(f"{size:,}: {compared[size].ratio:.2f}" for size in between),
+    )
 
 
 def _execute(manager: TriggerManager, number: int) -> None:
@@ -193,11 +208,17 @@ MEMORY = Place(
     building=nullcontext,
 )
 
-SQLITE = Place(
-    name="sqlite",
-    clock=perf_counter,
-    manager_of=partial(manager_of, alias="default"),
-    # What prepares a session is one transaction, for it would take minutes otherwise.
-    builder_of=partial(manager_of, alias="default", in_transaction="decide"),
-    building=transaction.atomic,
-)
+
+def in_database(name: str, alias: str) -> Place:
+    """The place of a database."""
+    return Place(
+        name=name,
+        clock=perf_counter,
+        manager_of=partial(manager_of, alias=alias),
+        # What prepares a session is one transaction, for it would take minutes otherwise.
+        builder_of=partial(manager_of, alias=alias, in_transaction="decide"),
+        building=partial(transaction.atomic, using=alias),
+    )
+
+
+SQLITE = in_database("sqlite", "default")

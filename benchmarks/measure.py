@@ -17,6 +17,9 @@ T = TypeVar("T")
 MICROSECONDS = 1_000_000
 """In a second."""
 
+CAN_PIN = hasattr(os, "sched_setaffinity")
+"""Whether the system lets a process choose its processor."""
+
 
 class LeftOut(Exception):
     """A benchmark cannot run here; the text says why."""
@@ -129,14 +132,23 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
 
 
-def pin() -> int | None:
-    """Stay on one processor from now on, where the system lets us; return which."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Stay on one processor, where the system lets us.
+
+    Not for what waits for a server: beside a busy neighbour, a pinned client would have to queue for
+    its processor after every answer.
+    """
+    if not CAN_PIN:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
     # The first one usually serves the interrupts, so take the last.
-    processor = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {processor})
-    return processor
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def in_turns(things: Sequence[T], turn: int) -> Sequence[T]:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from benchmarks import receipt
-from benchmarks.measure import Row, Samples, compare, in_turns, quiet
+from benchmarks.measure import Row, Samples, compare, in_turns, pinned, quiet
 from triggers import payload
 from triggers.configuration import parse
 from triggers.engine import Event, SessionState, Transition, decide
@@ -103,7 +103,7 @@ def run(quick: bool) -> Iterator[Row]:
     ]
     samples = Samples(process_time)
     for turn in range(1 if quick else 7):
-        with quiet():
+        with pinned(), quiet():
             _play(parts, samples, turn)
     events = sum(map(len, cases))
     about = f"{name}: {len(cases):,} cases, {events:,} events"

@@ -4,6 +4,7 @@
 ``triggers.E001``  ``TRIGGERS`` has a wrong shape
 ``triggers.E002``  it names a manager, storage or runner that is not registered
 ``triggers.E003``  its ``OPTIONS`` do not fit the storage
+``triggers.E004``  SQLite is older than 3.35, which first had ``RETURNING``
 ``triggers.W001``  SQLite without the options that let several writers wait for each other
 ``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
 =================  ==============================================================================
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,8 @@ from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import trigger_managers
 from triggers.runners import default_runner_name, task_runners
 from triggers.storages import storage_backends
+
+OLDEST_SQLITE = (3, 35)
 
 SQLITE_HINT = (
     "In DATABASES[{alias!r}]['OPTIONS'] set 'transaction_mode': 'IMMEDIATE', 'timeout': 20 and "
@@ -75,6 +79,11 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
 
 
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        yield Error(
+            f"DATABASES[{alias!r}] uses SQLite {sqlite3.sqlite_version}; 3.35 or later is needed.",
+            id="triggers.E004",
+        )
     options = connections[alias].settings_dict.get("OPTIONS", {})
     wanted = {
         "transaction_mode='IMMEDIATE'": options.get("transaction_mode", "") in _IMMEDIATE,

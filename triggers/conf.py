@@ -79,6 +79,14 @@ def options_of(storage: str) -> dict[str, Any]:
     return {}
 
 
+def runner_of(storage: str) -> str | None:
+    """Runner of the first alias that uses this storage, if it names one."""
+    for alias in aliases().values():
+        if alias.storage == storage:
+            return alias.runner
+    return None
+
+
 def _alias(name: str, entry: Any) -> Alias:
     place = f"TRIGGERS[{name!r}]"
     if not isinstance(entry, Mapping):

@@ -62,7 +62,7 @@ class InvalidUid(TriggersError, ValueError):
 class InvalidPayload(TriggersError, TypeError):
     """Kwargs or a result that cannot be stored as JSON.
 
-    :ivar path: where in the payload, such as ``responses.birthday``.
+    :ivar path: what it is and where in it, such as ``kwargs of 'order'.responses.birthday``.
     :ivar value_type: the name of the type found there.
     """
 

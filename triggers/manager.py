@@ -64,7 +64,8 @@ class TriggerManager:
     """Runner of tasks without ``using``; ``None``: ``triggers.runners.DEFAULT_TASK_RUNNER``."""
 
     alias_runner: str | None = None
-    """Runner that the ``TRIGGERS`` alias of this manager names, if it came from there."""
+    """Runner that this manager's alias in ``TRIGGERS`` names (empty: it names none). ``None``: the
+    manager was made without an alias, and the first one that uses the same storage counts."""
 
     def __init__(self, storage: SessionStorage) -> None:
         self.storage = storage
@@ -339,7 +340,12 @@ class TriggerManager:
     def runner_name(self, task: TaskConfig) -> str:
         """The runner of a task: its ``using``, else the manager's, else the global default."""
         chosen = task.using or self.default_task_runner_name
-        return chosen or runners.default_runner_name(self.alias_runner)
+        if chosen:
+            return chosen
+        configured = self.alias_runner
+        if configured is None:
+            configured = conf.runner_of(self.storage.name)
+        return runners.default_runner_name(configured)
 
     def decide_deferred(self, ref: int) -> FireResult | None:
         """Decide a firing that was recorded in a transaction; ``None`` if somebody else has.
@@ -419,5 +425,5 @@ def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerMan
     alias = conf.get_alias(using)
     storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
     manager: TriggerManager = trigger_managers.get(alias.manager, storage)
-    manager.alias_runner = alias.runner
+    manager.alias_runner = alias.runner or ""
     return manager

@@ -61,7 +61,7 @@ def redeliver(using: str | None = None, *, batch: int = 100) -> Recovered:
             seen |= fresh
             for uid in sorted(fresh):
                 try:
-                    total += _recover_session(backend(uid, **alias.options), alias.manager)
+                    total += _recover_session(backend(uid, **alias.options), alias)
                 except Exception:
                     failed += 1
                     message = "Session %r could not be recovered; the others go on"
@@ -72,19 +72,28 @@ def redeliver(using: str | None = None, *, batch: int = 100) -> Recovered:
 
 def recover(manager: TriggerManager) -> Recovered:
     """Do for one session what :func:`redeliver` does for all of them."""
-    return _recover_session(manager.storage, manager.name, manager)
+    found = Recovered(sessions=1)
+    for ref, _name in manager.storage.deferred():
+        found.decided += manager.decide_deferred(ref) is not None
+    return _resend(manager, found)
 
 
-def _recover_session(
-    storage: SessionStorage, default: str, manager: TriggerManager | None = None
-) -> Recovered:
+def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
+    """Recover a session with the managers that it belongs to."""
     found = Recovered(sessions=1)
     for ref, name in storage.deferred():
-        chosen = manager or trigger_managers.get(name, storage)
-        found.decided += chosen.decide_deferred(ref) is not None
-    if manager is None:
-        manager = trigger_managers.get(storage.manager_name() or default, storage)
+        found.decided += _manager(name, storage, alias).decide_deferred(ref) is not None
+    return _resend(_manager(storage.manager_name() or alias.manager, storage, alias), found)
+
+
+def _resend(manager: TriggerManager, found: Recovered) -> Recovered:
     transition = manager.apply(Recover())
     found.sent = len(list(transition.scheduled))
     found.marks = len(transition.pending)
     return found
+
+
+def _manager(name: str, storage: SessionStorage, alias: conf.Alias) -> TriggerManager:
+    manager: TriggerManager = trigger_managers.get(name, storage)
+    manager.alias_runner = alias.runner or ""
+    return manager

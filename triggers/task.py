@@ -65,7 +65,7 @@ class TaskContext:
         """Validate and transform :attr:`trigger_kwargs` with the Filters library.
 
         :param filters: by trigger name: filters by kwarg name, as for a ``FilterMapper``.
-            Triggers and kwargs that have none are left out of the result.
+            Triggers that have none are left out of the result.
         :raises ValueError: some value does not pass; the message names each one, and the
             library's own messages are in the exception's context.
         """

@@ -1,22 +1,35 @@
 """For pages whose tasks run in place: what ``TRIGGERS`` says at the top of those pages.
 
-Where a page has several setup files, this one comes last.
+Where a page has several setup files, this one comes last. At the end of the page its tasks, and
+what it has registered, are forgotten, so that another page may use the same names.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from celery import current_app
 from django.test import override_settings
 
+from triggers.manager import trigger_managers
+from triggers.runners import task_runners
+from triggers.storages import storage_backends
 from triggers.storages.memory import MemoryStorageBackend
 
 stack = ExitStack()
-stack.callback(MemoryStorageBackend.clear)
 other: Callable[[], None] | None = globals().get("tear_down")
 if other is not None:
     stack.callback(other)
+stack.callback(MemoryStorageBackend.clear)
 stack.enter_context(override_settings(TRIGGERS={"default": {"RUNNER": "synchronous"}}))
+tasks_before = set(current_app.tasks)
+registries = (trigger_managers, storage_backends, task_runners)
+names_before = [set(registry.names()) for registry in registries]
 
 
 def tear_down() -> None:
+    for name in set(current_app.tasks) - tasks_before:
+        del current_app.tasks[name]
+    for registry, known in zip(registries, names_before, strict=True):
+        for name in set(registry.names()) - known:
+            registry.unregister(name)
     stack.close()

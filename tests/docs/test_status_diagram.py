@@ -126,7 +126,10 @@ def test_nothing_is_drawn_outside_the_picture(table: Mapping[str, Sequence[str]]
 
 
 def test_the_table_in_the_page_has_a_row_for_every_status() -> None:
-    text = [row.astext().split("\n\n") for row in diagram.as_table(ENGINE).findall()
-            if row.tagname == "row"]
+    text = [
+        row.astext().split("\n\n")
+        for row in diagram.as_table(ENGINE).findall()
+        if row.tagname == "row"
+    ]
     assert text[0] == ["status", "can become"]
     assert text[1:] == [[name, ", ".join(ends) or "(final)"] for name, ends in ENGINE.items()]

@@ -13,36 +13,32 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FIRING = [
+    "nobody listens",
+    "creates a waiting instance",
+    "a waiting instance takes it",
+    "completes a join",
+    "claim and finish",
+    "on average",
+]
+GROWTH = [
+    "finished: nobody listens",
+    "finished: their task hears it, nothing changes",
+    "finished: creates a waiting instance",
+    "finished: a waiting instance takes it",
+    "finished: completes a join",
+    "finished: claim and finish",
+    "waiting: nobody listens",
+    "waiting: creates one more of them",
+    "waiting: completes a join",
+    "waiting: claim and finish",
+]
 ROWS = {
     "memory": {"memory": ["the whole log", "firing", "configuring"]},
-    "sqlite": {
-        "sqlite": [
-            "nobody listens",
-            "creates a waiting instance",
-            "a waiting instance takes it",
-            "completes a join",
-            "claim and finish",
-            "on average",
-        ]
-    },
-    "growth": {
-        f"growth, {storage}": [
-            "finished: nobody listens",
-            "finished: their task hears it, nothing changes",
-            "finished: creates a waiting instance",
-            "finished: a waiting instance takes it",
-            "finished: completes a join",
-            "finished: claim and finish",
-            "waiting: nobody listens",
-            "waiting: creates one more of them",
-            "waiting: completes a join",
-            "waiting: claim and finish",
-        ]
-        for storage in ("memory", "sqlite")
-    },
+    "sqlite": {"sqlite": FIRING},
+    "growth": {"growth, memory": GROWTH, "growth, sqlite": GROWTH},
+    "postgresql": {"postgresql": FIRING, "growth, postgresql": GROWTH},
 }
-ROWS["postgresql"] = {"postgresql": ROWS["sqlite"]["sqlite"]}
-
 LIMITED = {"memory", "sqlite", "growth, memory", "growth, sqlite"}
 
 

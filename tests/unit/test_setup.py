@@ -17,6 +17,7 @@ from triggers.storages import storage_backends
 from triggers.storages.database import DatabaseStorageBackend
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.storages.session import SessionStorage
+from triggers.types import TaskConfig
 
 FAST_SQLITE = {
     "transaction_mode": "IMMEDIATE",
@@ -110,6 +111,25 @@ def test_sqlite_without_its_options_is_a_warning_that_gives_them(
     assert "'transaction_mode': 'IMMEDIATE'" in (warning.hint or "")
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", FAST_SQLITE)
     assert found({"default": {}}) == []
+
+
+def test_a_sqlite_that_is_too_old_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triggers import checks
+
+    monkeypatch.setattr(checks, "OLDEST_SQLITE", (99, 0))
+    [(check_id, message)] = found({"default": {}})
+    assert check_id == "triggers.E004"
+    assert "3.35 or later is needed" in message
+
+
+def test_a_manager_on_a_storage_of_an_alias_uses_its_runner() -> None:
+    setting = {"a": {"STORAGE": "memory", "RUNNER": "threading"}, "b": {"STORAGE": "memory"}}
+    with override_settings(TRIGGERS=setting):
+        manager = TriggerManager(MemoryStorageBackend("s"))
+        task = TaskConfig(name="t_x", run="x")
+        assert manager.runner_name(task) == "threading"
+        assert TriggerManager(DatabaseStorageBackend("s")).runner_name(task) == "celery"
+        assert get_trigger_manager("s", using="b").runner_name(task) == "celery"
 
 
 def test_the_bundled_classes_are_registered_by_entry_points() -> None:

@@ -117,6 +117,26 @@ def test_e24_a_change_by_hand_may_cascade(failed: TriggerManager) -> None:
     assert got(failed, "t_y#0") == {"t_x": {"subjectId": 42}}
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a task takes what a replay cascades though it has had this lineage"
+)
+def test_e24_a_cascade_by_hand_and_that_of_the_replay_are_taken_once(
+    new_session: NewSession,
+) -> None:
+    tasks = {
+        "t_x": {"after": ["a"], "run": show.name, "using": IdleRunner.name},
+        "t_y": {"andEvery": "t_x", "run": show.name},
+    }
+    with registered(IdleRunner):
+        manager = new_session(tasks)
+        manager.fire("a")
+        manager.update_instance_status("t_x#0", "failed", cascade=True)
+        manager.replay_failed_instance("t_x#0")
+        show.execute(manager, "t_x#1")
+    assert statuses(manager)["t_x#1"] == "finished"
+    assert [name for name in statuses(manager) if name.startswith("t_y")] == ["t_y#0"]
+
+
 def test_e24_what_is_scheduled_by_hand_is_handed_to_its_runner(new_session: NewSession) -> None:
     manager = new_session({"t_x": {"after": ["a"], "run": show.name}})
     manager.storage.create_instance("t_x")

@@ -53,3 +53,30 @@ def test_e20_a_lock_keeps_other_writers_out_of_a_session_in_memory() -> None:
 @pytest.mark.parametrize("alias", database_params())
 def test_e20_a_lock_keeps_other_writers_out_of_a_session_in_a_database(alias: str) -> None:
     check_that_others_are_kept_out(DatabaseStorageBackend(uuid4().hex, using=alias))
+
+
+@pytest.mark.parametrize("alias", database_params())
+def test_e20_a_session_can_be_locked_before_it_exists_and_changed_inside(alias: str) -> None:
+    uid = uuid4().hex
+    storage = DatabaseStorageBackend(uid, using=alias)
+    locked = threading.Event()
+
+    def lock() -> None:
+        try:
+            with DatabaseStorageBackend(uid, using=alias).acquire_lock():
+                locked.set()
+        finally:
+            connections.close_all()
+
+    other = threading.Thread(target=lock)
+    manager = TriggerManager(storage)
+    with storage.acquire_lock(), storage.acquire_lock():
+        other.start()
+        assert not locked.wait(A_MOMENT)
+        manager.update_configuration({"t_x": {"andEvery": "p", "run": show.name}})
+        assert manager.fire("p").scheduled == ("t_x#0",)
+        storage.save()
+        assert statuses(manager) == {"t_x#0": "scheduled"}
+    other.join(PATIENCE)
+    assert locked.is_set()
+    assert statuses(manager) == {"t_x#0": "finished"}

@@ -103,14 +103,15 @@ def test_e19_a_running_instance_can_only_be_waited_for(new_session: NewSession) 
 
 
 def test_e19_can_abandon_says_whether_unless_holds(new_session: NewSession) -> None:
-    tasks = {"t_x": {"after": ["a"], "unless": ["u"], "run": show.name, "using": IdleRunner.name}}
-    with registered(IdleRunner):
-        manager = new_session(tasks)
-        created = reopened(manager).storage.create_instance("t_x")
-        assert not created.can_abandon
-        manager.fire("u")
+    manager = new_session({"t_x": {"after": ["a"], "unless": ["u"], "run": show.name}})
+    assert not manager.storage.create_instance("t_x").can_abandon
+    manager.fire("u")
     abandoned = reopened(manager).storage["t_x#0"]
     assert (abandoned.status, abandoned.can_abandon) == ("abandoned", False)
+    # Nobody has decided on a copy that was made by hand.
+    copy = manager.storage.clone_instance("t_x#0")
+    assert copy.status == "unstarted"
+    assert true_of(copy) == {"can_abandon"}
 
 
 def test_e19_an_instance_by_hand_whose_triggers_all_came_can_run(new_session: NewSession) -> None:

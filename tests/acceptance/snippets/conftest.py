@@ -49,6 +49,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> It
         for model in MODELS:
             editor.create_model(model)
     task_runners.register(runners.AwsLambdaRunner)
+    forget_tasks()
     cache.clear()
     with run_tasks_locally("synchronous"):
         yield
