@@ -136,8 +136,8 @@ def quiet() -> Iterator[None]:
 def pinned() -> Iterator[None]:
     """Stay on one processor, where the system lets us.
 
-    Not for what waits for a server: beside a busy neighbour, a pinned client would have to queue for
-    its processor after every answer.
+    Not for what waits for a server: beside a busy neighbour, a pinned client would have to queue
+    for its processor after every answer.
     """
     if not CAN_PIN:
         yield

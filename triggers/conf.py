@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from triggers.exceptions import SettingsError
@@ -81,10 +82,11 @@ def options_of(storage: str) -> dict[str, Any]:
 
 def runner_of(storage: str) -> str | None:
     """Runner of the first alias that uses this storage, if it names one."""
-    for alias in aliases().values():
-        if alias.storage == storage:
-            return alias.runner
-    return None
+    try:
+        found = [alias for alias in aliases().values() if alias.storage == storage]
+    except ImproperlyConfigured:  # a script or a test without Django settings
+        return None
+    return found[0].runner if found else None
 
 
 def _alias(name: str, entry: Any) -> Alias:
