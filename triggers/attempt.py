@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,19 +11,28 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from triggers import payload
+from triggers.engine import Transition
 from triggers.engine.lifecycle import Claim, Fail, Finish, Report, Retry, Skip
 from triggers.exceptions import (
     InstanceNotFound,
     InvalidPayload,
     MaxRetriesExceeded,
     PayloadTooLarge,
+    StorageUnavailable,
     get_context,
 )
 from triggers.logging import ControlFlow, log
-from triggers.types import Status, TaskInstance, split_instance_name
+from triggers.types import Instance, Status, TaskInstance, split_instance_name
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
+
+
+REPORT_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds between the tries to report an attempt to a storage that does not answer."""
+
+LONGEST_WAIT = timedelta(seconds=5)
+"""How long a worker that comes a little early waits for the end of a cool-down."""
 
 
 class TaskRetry(ControlFlow):
@@ -65,15 +75,18 @@ class Attempt:
         self.log_level = logging.NOTSET
         self.key = split_instance_name(instance.name)
 
-    def finish(self, returned: Any) -> None:
-        """The task returned.
+    def encode(self, returned: Any) -> str:
+        """What the task returned, as text.
 
-        :raises InvalidPayload: it returned something that cannot be stored.
-        :raises PayloadTooLarge: it returned too much.
+        :raises InvalidPayload: it cannot be stored.
+        :raises PayloadTooLarge: it is too much.
         """
         what = f"the result of {self.instance.name}"
+        return payload.encode(returned, what=what, limit=self.manager.storage.payload_limit)
+
+    def finish(self, result: str) -> None:
+        """The task returned this."""
         manager = self.manager
-        result = payload.encode(returned, what=what, limit=manager.storage.payload_limit)
         event = Finish(
             key=self.key,
             token=self.token,
@@ -108,9 +121,10 @@ class Attempt:
             self.fail(exceeded)
             return exceeded
         replacement = None
+        what = f"replacement kwargs of {name}"
         try:
             if retry.replacement_kwargs is not None:
-                replacement = encode_replacement(retry.replacement_kwargs, name)
+                replacement = payload.encode_by_trigger(retry.replacement_kwargs, what)
         except (InvalidPayload, PayloadTooLarge) as error:
             self.fail(error)
             return error
@@ -126,15 +140,28 @@ class Attempt:
         return None
 
     def _report(self, event: Report) -> None:
-        transition = self.manager.apply(event)
+        transition = self._apply(event)
         name = self.instance.name
         if not transition.outcome:
             message = "%s of %s was not recorded: the instance was decided elsewhere meanwhile"
-            _log_dropped(self.manager, name, message, type(event).__name__.lower())
+            what = type(event).__name__.lower()
+            _log_dropped(self.manager, name, message, what, level=logging.WARNING)
         elif isinstance(event, Finish) and transition.instances[self.key].status is Status.FAILED:
             reason = transition.instances[self.key].metadata["exception"]["message"]
             about = {"action": "cascade", "session": self.manager.storage.uid, "instance": name}
             log(logging.ERROR, "%s", reason, **about)
+
+    def _apply(self, event: Report) -> Transition:
+        """Report, again if the storage has a hiccup: the work is done, and must not be lost.
+
+        The token makes repeating safe: if the first try was committed, the next is not accepted.
+        """
+        for pause in REPORT_PAUSES:
+            try:
+                return self.manager.apply(event)
+            except StorageUnavailable:
+                time.sleep(pause)
+        return self.manager.apply(event)
 
     def _log_metadata(self) -> dict[str, Any]:
         return {"log_level": self.log_level} if self.log_level else {}
@@ -149,34 +176,29 @@ def claim(manager: TriggerManager, instance: str, *, early: bool = False) -> Att
     event = Claim(key=split_instance_name(instance), token=token, early=early)
     try:
         transition = manager.apply(event)
+        wait = transition.outcome
+        if isinstance(wait, timedelta) and wait <= LONGEST_WAIT:
+            # The clocks of this host and of the storage need not agree to the second.
+            time.sleep(wait.total_seconds())
+            transition = manager.apply(event)
     except InstanceNotFound:
         _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
         return None
-    if transition.outcome is None:
-        _log_dropped(manager, instance, "%s of %s was dropped: it is not waiting to run", "start")
+    if not isinstance(transition.outcome, Instance):
+        reason = "it is not waiting to run"
+        if isinstance(transition.outcome, timedelta):
+            reason = f"its cool-down ends in {transition.outcome}, and recovery sends it then"
+        _log_dropped(manager, instance, "%s of %s was dropped: " + reason, "start")
         return None
     claimed = manager.storage.present(transition.outcome, transition.plan)
     return Attempt(manager, claimed, token)
 
 
-def _log_dropped(manager: TriggerManager, instance: str, message: str, what: str) -> None:
+def _log_dropped(
+    manager: TriggerManager, instance: str, message: str, what: str, level: int = logging.INFO
+) -> None:
     fields = {"action": "drop", "session": manager.storage.uid, "instance": instance}
-    log(logging.INFO, message, what, instance, **fields)
-
-
-def encode_replacement(kwargs: Mapping[str, Any], instance: str) -> str:
-    """Replacement kwargs as text.
-
-    :raises InvalidPayload: they are no mapping of mappings, or cannot be stored.
-    """
-    what = f"replacement kwargs of {instance}"
-    text = payload.encode(kwargs, what=what)
-    flat = [trigger for trigger, values in kwargs.items() if not isinstance(values, Mapping)]
-    if flat:
-        kind = type(kwargs[flat[0]]).__name__
-        reason = f"expected a mapping of kwargs, got {kind}."
-        raise InvalidPayload(f"{what}.{flat[0]}", kind, reason)
-    return text
+    log(level, message, what, instance, **fields)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

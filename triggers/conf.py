@@ -80,13 +80,19 @@ def options_of(storage: str) -> dict[str, Any]:
     return {}
 
 
-def runner_of(storage: str) -> str | None:
-    """Runner of the first alias that uses this storage, if it names one."""
+def runner_of(storage: Any) -> str | None:
+    """Runner of the first alias that describes this storage object, if it names one."""
     try:
-        found = [alias for alias in aliases().values() if alias.storage == storage]
+        known = aliases().values()
     except ImproperlyConfigured:  # a script or a test without Django settings
         return None
-    return found[0].runner if found else None
+    for alias in known:
+        options = alias.options.items()
+        if alias.storage == storage.name and all(
+            getattr(storage, name, None) == value for name, value in options
+        ):
+            return alias.runner
+    return None
 
 
 def _alias(name: str, entry: Any) -> Alias:

@@ -65,11 +65,34 @@ def parse(raw: Any) -> Configuration:
                 continue
             _check_directives(directives, path, problems)
             tasks[path] = directives
-        if not problems:
-            _check_outcomes(tasks, problems)
     if problems:
         raise ConfigurationError(problems)
-    return _from_tasks({name: _task(name, _plain(each)) for name, each in tasks.items()})
+    parsed = _from_tasks({name: _task(name, _plain(each)) for name, each in tasks.items()})
+    check_outcomes(parsed)
+    return parsed
+
+
+def check_outcomes(configuration: Configuration) -> None:
+    """Refuse triggers whose names are reserved for the outcomes of tasks.
+
+    Of all tasks of a session: one that comes later may reserve a name that another waits for.
+
+    :raises ConfigurationError: there is one.
+    """
+    problems: Problems = []
+    for name, task in configuration.tasks.items():
+        for directive, triggers in (("after", task.after), ("unless", task.unless)):
+            for trigger in sorted(triggers):
+                owner, mark, outcome = trigger.partition(":")
+                if mark and owner in configuration.tasks:
+                    key = "andEvery" if trigger == task.and_every else directive
+                    reason = (
+                        f"{trigger!r} is reserved for the outcome {outcome!r} of {owner}, which "
+                        "this version cannot wait for; only a task's plain name fires"
+                    )
+                    problems.append((f"{name}.{key}", reason))
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def restore(body: str) -> Configuration:
@@ -237,20 +260,6 @@ def _check_storable(value: Any, path: str, problems: Problems) -> None:
         problems.append((path + inner, reason))
     except PayloadTooLarge as error:
         problems.append((path, f"takes {error.size:,} bytes; {error.limit:,} are allowed"))
-
-
-def _check_outcomes(tasks: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
-    for name, directives in tasks.items():
-        for key in ("after", "unless", "andEvery"):
-            value = directives.get(key) or ()
-            for trigger in [value] if isinstance(value, str) else value:
-                task, mark, outcome = trigger.partition(":")
-                if mark and task in tasks:
-                    reason = (
-                        f"{trigger!r} is reserved for the outcome {outcome!r} of {task}, which "
-                        "this version cannot wait for; only a task's plain name fires"
-                    )
-                    problems.append((f"{name}.{key}", reason))
 
 
 def _cycles(tasks: Mapping[str, TaskConfig]) -> Iterator[list[str]]:

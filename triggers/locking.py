@@ -1,7 +1,8 @@
 """A lock per session that holds across processes, for storages that cannot commit atomically.
 
 On PostgreSQL, MySQL and MariaDB it is a row lock in the default database, on a connection of its
-own, so a caller's transaction neither releases nor prolongs it. On SQLite, which has one writer
+own, so a caller's transaction neither releases nor prolongs it; who saves asks again whether it
+is still held, since a server may end any connection. On SQLite, which has one writer
 for the whole file, it is a lock file beside the database. Both end with the process that holds
 them: there is no expiry that a paused process could outlive.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,10 +26,13 @@ from triggers.exceptions import StorageUnavailable
 _ROW_LOCK_VENDORS = {"postgresql": "ON CONFLICT DO NOTHING", "mysql": ""}
 
 
-def session_lock(key: str, using: str = DEFAULT_DB_ALIAS) -> AbstractContextManager[None]:
+def session_lock(
+    key: str, using: str = DEFAULT_DB_ALIAS
+) -> AbstractContextManager[Callable[[], bool]]:
     """Wait for the lock ``key`` and hold it for the length of a ``with`` block.
 
-    It is not reentrant.
+    The block gets a function that says whether the lock is still held: a server may end the
+    connection that holds it. It is not reentrant.
 
     :param using: alias of the database that keeps it.
     :raises StorageUnavailable: the database did not answer.
@@ -41,7 +45,7 @@ def session_lock(key: str, using: str = DEFAULT_DB_ALIAS) -> AbstractContextMana
 
 
 @contextmanager
-def _row_lock(caller: Any, digest: str) -> Iterator[None]:
+def _row_lock(caller: Any, digest: str) -> Iterator[Callable[[], bool]]:
     connection = caller.copy()
     ignore = "INSERT IGNORE" if connection.vendor == "mysql" else "INSERT"
     suffix = _ROW_LOCK_VENDORS[connection.vendor]
@@ -58,7 +62,7 @@ def _row_lock(caller: Any, digest: str) -> Iterator[None]:
                 cursor.fetchall()
         except DatabaseError as error:
             raise StorageUnavailable("lock", str(error).strip()) from error
-        yield
+        yield connection.is_usable
     finally:
         with suppress(DatabaseError):
             connection.close()
@@ -72,10 +76,10 @@ def _lock_path(database: object, digest: str) -> Path:
 
 
 @contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
+def _file_lock(path: Path) -> Iterator[Callable[[], bool]]:
     file = _open_locked(path)
     try:
-        yield
+        yield lambda: True
     finally:
         # The file goes while its lock is held, so that whoever waits for it finds it gone and
         # starts afresh (see _open_locked); sessions leave no files behind.

@@ -17,9 +17,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 from triggers import conf, outbox, payload, runners
-from triggers.attempt import encode_replacement
 from triggers.configuration import parse, suspicions
-from triggers.engine import Event, Transition
+from triggers.engine import Event, Hooks, Transition
 from triggers.engine.events import Configure, Fire
 from triggers.engine.lifecycle import Replay, SetStatus, SkipFailed
 from triggers.exceptions import (
@@ -91,9 +90,9 @@ class TriggerManager:
         :warns ConfigurationWarning: a task can be stored, but will hardly ever run.
         """
         parsed = parse(configuration)
-        event = Configure(configuration=parsed, manager=self.name, apply_history=apply_history)
-        transition = self.apply(event)
-        for name, reason in suspicions(transition.plan.configuration):
+        # Before anything is stored: who has warnings raised gets all of it refused.
+        merged = self.storage.plan().configuration.merged_with(parsed)
+        for name, reason in suspicions(merged):
             if name in parsed.tasks:
                 warnings.warn(ConfigurationWarning(f"{name}: {reason}."), stacklevel=2)
         for name, task in parsed.tasks.items():
@@ -104,7 +103,8 @@ class TriggerManager:
                     f"(known: {known}); what only such a process can run will wait for one."
                 )
                 warnings.warn(ConfigurationWarning(message), stacklevel=2)
-        outcome: FireResult = transition.outcome
+        event = Configure(configuration=parsed, manager=self.name, apply_history=apply_history)
+        outcome: FireResult = self.apply(event).outcome
         return outcome
 
     def fire(
@@ -138,10 +138,10 @@ class TriggerManager:
         event = Fire(
             trigger=check_name(trigger_name, "a trigger name"),
             kwargs=kwargs,
-            key=idempotency_key and check_name(idempotency_key, "an idempotency key"),
+            key=_checked_key(idempotency_key),
             hooks=self.overridden_hooks,
         )
-        cascade = outbox.take_cascade(trigger_name)
+        cascade = outbox.take_cascade(self.storage, trigger_name)
         if cascade is not None:
             return self._fire(
                 replace(event, cause=cascade.cause, depth=cascade.depth, settles=cascade.ref)
@@ -172,7 +172,8 @@ class TriggerManager:
         key = self.storage.key_of(failed_instance)
         replacement = None
         if replacement_kwargs is not None:
-            replacement = encode_replacement(replacement_kwargs, f"{key[0]}#{key[1]}")
+            what = f"replacement kwargs of {key[0]}#{key[1]}"
+            replacement = payload.encode_by_trigger(replacement_kwargs, what)
         event = Replay(key=key, replacement=replacement, hooks=self.overridden_hooks)
         return self._presented(self.apply(event))
 
@@ -274,14 +275,15 @@ class TriggerManager:
     # -- what runners, workers and recovery call ------------------------------------------------
 
     @property
-    def overridden_hooks(self) -> frozenset[str]:
+    def overridden_hooks(self) -> Hooks:
         """The hooks that this manager overrides; only those cost anything."""
-        return frozenset(
+        overridden = (
             hook
             for hook in _HOOKS
             if getattr(getattr(self, f"_{hook}"), "__func__", None)
             is not getattr(TriggerManager, f"_{hook}")
         )
+        return Hooks(self.name, frozenset(overridden))
 
     @property
     def folds_cascades(self) -> bool:
@@ -344,7 +346,7 @@ class TriggerManager:
             return chosen
         configured = self.alias_runner
         if configured is None:
-            configured = conf.runner_of(self.storage.name)
+            configured = conf.runner_of(self.storage)
         return runners.default_runner_name(configured)
 
     def decide_deferred(self, ref: int) -> FireResult | None:
@@ -427,3 +429,7 @@ def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerMan
     manager: TriggerManager = trigger_managers.get(alias.manager, storage)
     manager.alias_runner = alias.runner or ""
     return manager
+
+
+def _checked_key(key: str | None) -> str | None:
+    return None if key is None else check_name(key, "an idempotency key")

@@ -177,7 +177,12 @@ class Awaited(models.Model):
                 fields=["session", "task", "number", "trigger"], name="triggers_awaited_name"
             )
         ]
-        indexes = [models.Index(fields=["session", "trigger"], name="triggers_awaited_trigger")]
+        indexes = [
+            # All of it, so that a planner with statistics has no reason to prefer another way.
+            models.Index(
+                fields=["session", "trigger", "task", "number"], name="triggers_awaited_trigger"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.task}#{self.number} awaits {self.trigger}"

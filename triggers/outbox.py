@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from triggers import payload
 from triggers.engine import Pending, Transition
 from triggers.engine.events import Done
+from triggers.engine.state import InstanceKey
 from triggers.logging import log
 from triggers.runners import task_runners
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
+    from triggers.storages.session import SessionStorage
     from triggers.types import TaskInstance
 
 
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 class Cascade:
     """The cascade that a manager's own ``fire`` is being called for.
 
+    :ivar session: storage name and uid of the session that it belongs to.
     :ivar ref: the mark that the firing fulfils.
     :ivar cause: the instance whose outcome it is.
     """
 
+    session: tuple[str, str]
     trigger: str
     ref: str
     cause: str
@@ -39,10 +43,13 @@ class Cascade:
 _cascade: ContextVar[Cascade | None] = ContextVar("triggers_cascade", default=None)
 
 
-def take_cascade(trigger: str) -> Cascade | None:
-    """The cascade that ``fire`` is being called for; only its first firing fulfils it."""
+def take_cascade(storage: SessionStorage, trigger: str) -> Cascade | None:
+    """The cascade that ``fire`` is being called for; only its first firing fulfils it.
+
+    A manager's own ``fire`` may fire into other sessions as well, even the same name.
+    """
     cascade = _cascade.get()
-    if cascade is None or cascade.trigger != trigger:
+    if cascade is None or (cascade.session, cascade.trigger) != (_session(storage), trigger):
         return None
     _cascade.set(None)
     return cascade
@@ -51,14 +58,15 @@ def take_cascade(trigger: str) -> Cascade | None:
 def follow_up(manager: TriggerManager, transition: Transition) -> None:
     """Do what a transition left to be done."""
     for key in transition.scheduled:
-        record = transition.instances[key]
-        _dispatch(manager, manager.storage.present(record, transition.plan))
+        _dispatch(manager, transition, key)
     for pending in transition.pending:
         try:
             _fulfil(manager, pending)
         except Exception:
+            # What comes after it waits too: a hook is called after the cascade that it is about.
             message = "%s failed; recovery will repeat it"
             log(logging.ERROR, message, pending.kind, exc_info=True, **fields(manager, "hook"))
+            break
 
 
 def fields(
@@ -71,20 +79,28 @@ def fields(
     return about
 
 
-def _dispatch(manager: TriggerManager, instance: TaskInstance) -> None:
-    name = manager.runner_name(instance.config)
+def _dispatch(manager: TriggerManager, transition: Transition, key: InstanceKey) -> None:
+    record = transition.instances[key]
+    name = "?"
     try:
+        instance = manager.storage.present(record, transition.plan)
+        name = manager.runner_name(instance.config)
         task_runners.get(name).run(manager, instance)
     except Exception:
         message = "Runner %r did not take %s; recovery will send it again"
-        about = fields(manager, "dispatch", instance)
-        log(logging.ERROR, message, name, instance.name, exc_info=True, **about)
+        about = {**fields(manager, "dispatch"), "task": record.task, "instance": record.name}
+        log(logging.ERROR, message, name, record.name, exc_info=True, **about)
+
+
+def _session(storage: SessionStorage) -> tuple[str, str]:
+    return storage.name, storage.uid
 
 
 def _fulfil(manager: TriggerManager, pending: Pending) -> None:
     data = pending.data
     if pending.kind == "cascade":
-        cascade = Cascade(data["trigger"], pending.ref, data["cause"], data["depth"])
+        session = _session(manager.storage)
+        cascade = Cascade(session, data["trigger"], pending.ref, data["cause"], data["depth"])
         token = _cascade.set(cascade)
         try:
             manager.fire(data["trigger"], payload.decode(data["kwargs"]))

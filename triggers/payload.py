@@ -44,12 +44,28 @@ def encode(value: Mapping[str, Any] | None, *, what: str, limit: int = DEFAULT_L
     if not isinstance(value, Mapping):
         raise _not_a_mapping(value, what)
     plain = value if isinstance(value, dict) else dict(value)
-    _check(plain, what)
-    text = dump(plain)
+    try:
+        _check(plain, what)
+        text = dump(plain)
+    except (RecursionError, ValueError) as error:  # too deep or circular; digits without end
+        raise InvalidPayload(what, type(value).__name__, f"cannot be written: {error}") from error
     if len(text) * 4 > limit:
         size = len(text.encode("utf-8", "surrogatepass"))
         if size > limit:
             raise PayloadTooLarge(what, size, limit)
+    return text
+
+
+def encode_by_trigger(kwargs: Mapping[str, Any], what: str) -> str:
+    """Kwargs by trigger name as text: a mapping of mappings.
+
+    :raises InvalidPayload: they are something else, or cannot be stored.
+    :raises PayloadTooLarge: they are too much.
+    """
+    text = encode(kwargs, what=what)
+    for trigger, values in kwargs.items():
+        if not isinstance(values, Mapping):
+            raise _not_a_mapping(values, f"{what}.{trigger}")
     return text
 
 
@@ -74,19 +90,25 @@ def dump(value: Any) -> str:
 
 def is_same(one: str, other: str) -> bool:
     """Whether two texts mean the same payload (the order of keys does not matter)."""
-    return one == other or json.loads(one) == json.loads(other)
+    return one == other or _canonical(one) == _canonical(other)
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def describe(value: object) -> Any:
-    """A JSON-safe stand-in for a value of any type, for metadata that must never fail to store."""
+    """A JSON-safe stand-in for a value of any type, for metadata that must never fail to store.
+
+    A copy of the value where that can be stored in 10,000 bytes, else its ``repr``, shortened.
+    """
     try:
-        _check({"value": value}, "")
-    except (InvalidPayload, RecursionError):
+        return decode(encode({"value": value}, what="", limit=10_000))["value"]
+    except (InvalidPayload, PayloadTooLarge):
         try:
             return safe_text(repr(value), 1000)
         except Exception:
             return f"<{type(value).__name__} that cannot be printed>"
-    return value
 
 
 def safe_text(text: str, limit: int = 100_000) -> str:
@@ -119,7 +141,7 @@ def _check(value: Any, path: str) -> None:
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         if kind is str:
-            _check_text(value, path)
+            check_text(value, path)
         return
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -134,8 +156,11 @@ def _check(value: Any, path: str) -> None:
             reason = "a datetime without a time zone is ambiguous; make it aware."
             raise InvalidPayload(path, kind.__name__, reason)
     elif isinstance(value, str):
-        _check_text(value, path)
-    elif not isinstance(value, int | date | time | Decimal | UUID):
+        check_text(value, path)
+    elif isinstance(value, Decimal):
+        if not value.is_finite():
+            raise InvalidPayload(path, kind.__name__, f"{value} is no number; use None or a str.")
+    elif not isinstance(value, int | date | time | UUID):
         reason = f"cannot store a {kind.__module__}.{kind.__qualname__}; {_ACCEPTED}."
         raise InvalidPayload(path, kind.__name__, reason)
 
@@ -148,11 +173,15 @@ def _check_mapping(value: dict[Any, Any], path: str) -> None:
         if not isinstance(key, str):
             name = type(key).__name__
             raise InvalidPayload(path, name, f"keys must be strings, got {key!r} ({name}).")
-        _check_text(key, path)
+        check_text(key, path)
         _check(item, f"{path}.{key}" if path else key)
 
 
-def _check_text(value: str, path: str) -> None:
+def check_text(value: str, path: str) -> None:
+    """Refuse text that not every storage can hold.
+
+    :raises InvalidPayload: it contains U+0000 or a lone surrogate.
+    """
     # PostgreSQL cannot store U+0000, and a lone surrogate has no UTF-8 form at all.
     if "\x00" in value:
         raise InvalidPayload(path, "str", "contains U+0000, which not every storage can hold.")

@@ -8,12 +8,13 @@ may look for such traces at a time; each trace is acted on by one of them.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from triggers import conf
 from triggers.engine.events import Recover
 from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
+from triggers.outbox import follow_up
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
 
@@ -75,7 +76,7 @@ def recover(manager: TriggerManager) -> Recovered:
     found = Recovered(sessions=1)
     for ref, _name in manager.storage.deferred():
         found.decided += manager.decide_deferred(ref) is not None
-    return _resend(manager, found)
+    return _resend(manager, found, None)
 
 
 def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
@@ -83,17 +84,30 @@ def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
     found = Recovered(sessions=1)
     for ref, name in storage.deferred():
         found.decided += _manager(name, storage, alias).decide_deferred(ref) is not None
-    return _resend(_manager(storage.manager_name() or alias.manager, storage, alias), found)
+    manager = _manager(storage.manager_name() or alias.manager, storage, alias)
+    return _resend(manager, found, alias)
 
 
-def _resend(manager: TriggerManager, found: Recovered) -> Recovered:
-    transition = manager.apply(Recover())
+def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
+    transition = manager.storage.transact(Recover())
+    marks = transition.pending
+    # A hook belongs to the manager that left its mark, which need not be the session's.
+    for name in dict.fromkeys(mark.data["manager"] for mark in marks if alias is not None):
+        if name != manager.name:
+            other = _manager(name, manager.storage, alias)
+            theirs = [mark for mark in marks if mark.data["manager"] == name]
+            follow_up(other, replace(transition, pending=theirs, scheduled=()))
+            transition = replace(
+                transition, pending=[mark for mark in transition.pending if mark not in theirs]
+            )
+    follow_up(manager, transition)
     found.sent = len(list(transition.scheduled))
-    found.marks = len(transition.pending)
+    found.marks = len(marks)
     return found
 
 
-def _manager(name: str, storage: SessionStorage, alias: conf.Alias) -> TriggerManager:
+def _manager(name: str, storage: SessionStorage, alias: conf.Alias | None) -> TriggerManager:
     manager: TriggerManager = trigger_managers.get(name, storage)
-    manager.alias_runner = alias.runner or ""
+    if alias is not None:
+        manager.alias_runner = alias.runner or ""
     return manager

@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 
+LONGEST_COOLDOWN = timedelta(days=3650)
+
 _MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "delivery_mode", "priority")
 
 
@@ -166,11 +168,14 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         :param cooldown: seconds to wait, or a ``timedelta``.
         :param replacement_kwargs: trigger kwargs *instead of* those of this instance.
         :raises TypeError: Celery's ``countdown`` or ``eta`` were given.
+        :raises ValueError: ``cooldown`` is negative, or longer than ``LONGEST_COOLDOWN``.
         """
         if unsupported:
             given = ", ".join(sorted(unsupported))
             raise TypeError(f"retry() does not take {given}; use cooldown=SECONDS.")
         pause = cooldown if isinstance(cooldown, timedelta) else timedelta(seconds=cooldown or 0)
+        if not timedelta(0) <= pause <= LONGEST_COOLDOWN:
+            raise ValueError(f"cooldown must be from 0 to {LONGEST_COOLDOWN}, got {pause}.")
         return TaskRetry(exc or sys.exc_info()[1], pause, replacement_kwargs)
 
     def skip(self, metadata: Mapping[str, Any] | None = None) -> TaskSkip:
@@ -215,7 +220,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
                 returned = self._run(context)
             finally:
                 attempt.log_level = context.log_level
-            attempt.finish(returned)
+            result = attempt.encode(returned)
         except TaskSkip as skip:
             attempt.skip(skip)
         except TaskRetry as retry:
@@ -231,6 +236,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             attempt.fail(error)
             raise
         else:
+            attempt.finish(result)
             return returned
         return None
 

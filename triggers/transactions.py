@@ -41,7 +41,7 @@ def after_commit(do: Callable[[], object], using: str = DEFAULT_DB_ALIAS) -> Non
         do()
         return
     if in_tests_transaction():
-        do = _postpone(do)
+        do = _postpone(do, using)
     transaction.on_commit(do, using=using, robust=True)
 
 
@@ -50,7 +50,7 @@ def _is_tests(block: Any) -> bool:
     return bool(getattr(block, "_from_testcase", False))
 
 
-def _postpone(do: Callable[[], object]) -> Callable[[], None]:
+def _postpone(do: Callable[[], object], using: str) -> Callable[[], None]:
     """Keep ``do`` for :func:`run_postponed`; returns what a real commit may call instead.
 
     Whichever comes first does it; the other does nothing.
@@ -58,19 +58,26 @@ def _postpone(do: Callable[[], object]) -> Callable[[], None]:
     waiting = _waiting()
 
     def once() -> None:
-        if once in waiting:
-            waiting.remove(once)
+        if (using, once) in waiting:
+            waiting.remove((using, once))
             do()
 
-    waiting.append(once)
+    waiting.append((using, once))
     return once
 
 
 def run_postponed() -> None:
-    """Do what this thread has postponed, and what is postponed by that."""
+    """Do what this thread has postponed, and what is postponed by that.
+
+    What was rolled back is not done: Django has struck it from the connection's list.
+    """
     waiting = _waiting()
     while waiting:
-        waiting[0]()
+        using, once = waiting[0]
+        if any(entry[1] is once for entry in connections[using].run_on_commit):
+            once()
+        else:
+            waiting.remove((using, once))
 
 
 def forget_postponed() -> None:
@@ -78,8 +85,8 @@ def forget_postponed() -> None:
     _waiting().clear()
 
 
-def _waiting() -> list[Callable[[], None]]:
+def _waiting() -> list[tuple[str, Callable[[], None]]]:
     if not hasattr(_local, "waiting"):
         _local.waiting = []
-    waiting: list[Callable[[], None]] = _local.waiting
+    waiting: list[tuple[str, Callable[[], None]]] = _local.waiting
     return waiting

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from triggers import payload
-from triggers.exceptions import InstanceNotFound, InvalidTrigger, InvalidUid
+from triggers.exceptions import InstanceNotFound, InvalidPayload, InvalidTrigger, InvalidUid
 
 UID_LIMIT = 255
 """Characters of a session uid."""
@@ -350,8 +350,10 @@ def check_uid(uid: object) -> str:
     if len(uid) > UID_LIMIT:
         reason = f"it has {len(uid)} characters; at most {UID_LIMIT} are allowed."
         raise InvalidUid(uid[:40] + "…", reason)
-    if "\x00" in uid:
-        raise InvalidUid(uid, "it contains U+0000.")
+    try:
+        payload.check_text(uid, "it")
+    except InvalidPayload as error:
+        raise InvalidUid(uid, str(error)) from None
     return uid
 
 
@@ -368,6 +370,8 @@ def check_name(name: object, what: str) -> str:
     if len(name) > NAME_LIMIT:
         reason = f"{what} has {len(name)} characters; {NAME_LIMIT} are allowed."
         raise InvalidTrigger(name[:40] + "…", reason)
-    if "\x00" in name:
-        raise InvalidTrigger(name, f"{what} must not contain U+0000.")
+    try:
+        payload.check_text(name, what)
+    except InvalidPayload as error:
+        raise InvalidTrigger(name, str(error)) from None
     return name

@@ -145,9 +145,9 @@ def test_hooks_of_replay_and_skip_come_after_what_they_are_about() -> None:
 
 def test_a_manager_without_overrides_leaves_no_marks() -> None:
     manager = TriggerManager(MemoryStorageBackend("plain"))
-    assert manager.overridden_hooks == frozenset()
+    assert manager.overridden_hooks.names == frozenset()
     assert manager.folds_cascades
-    assert WatchingManager(manager.storage).overridden_hooks == {
+    assert WatchingManager(manager.storage).overridden_hooks.names == {
         "post_fire",
         "post_replay",
         "post_skip",

@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.db import connections, transaction
 
 from tests.servers import database_params, subprocess_environment
 from triggers import recovery
 from triggers.clock import frozen_time
-from triggers.exceptions import IdempotencyConflict, InvalidTrigger
+from triggers.exceptions import IdempotencyConflict, InvalidTrigger, SettingsError
 from triggers.manager import TriggerManager
 from triggers.models import DeferredFiring
 from triggers.storages.database import DEFERRED_GRACE, DatabaseStorageBackend
@@ -213,10 +215,8 @@ with transaction.atomic(using=alias):
 
 
 @on_every_database
-def test_a_crash_between_commit_and_decision_loses_nothing(
-    alias: str, settings: pytest.FixtureRequest
-) -> None:
-    settings.TRIGGERS = {"here": {"OPTIONS": {"using": alias}}}  # type: ignore[attr-defined]
+def test_a_crash_between_commit_and_decision_loses_nothing(alias: str, settings: Any) -> None:
+    settings.TRIGGERS = {"here": {"OPTIONS": {"using": alias}}}
     manager = new_session(alias)
     manager.fire("a")
     crashed = subprocess.run(
@@ -265,3 +265,93 @@ def event_of(trigger: str, n: int):  # type: ignore[no-untyped-def]
     from triggers.engine.events import Fire
 
     return Fire(trigger=trigger, kwargs=f'{{"n":{n}}}')
+
+
+MARIADB = pytest.mark.skipif("mariadb" not in settings.DATABASES, reason="no mariadb server")
+
+
+@MARIADB
+@pytest.mark.django_db(transaction=True, databases=["mariadb"])
+@pytest.mark.parametrize("way", ["configure", "decide", "acquire_lock"])
+def test_a_caller_with_an_old_snapshot_decides_on_what_is_there(way: str) -> None:
+    """Under REPEATABLE READ, plain reads would see the session as it was when the view began."""
+    connection = connections["mariadb"]
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    try:
+        in_transaction = "decide" if way == "decide" else "defer"
+        storage = DatabaseStorageBackend(
+            uuid4().hex, using="mariadb", in_transaction=in_transaction
+        )
+        manager = TriggerManager(storage)
+        if way != "configure":
+            manager.update_configuration({"t_x": {"after": ["a", "b"], "run": Recorded.name}})
+        with transaction.atomic(using="mariadb"):
+            assert list(manager.storage) == []  # the snapshot is taken here
+            thread = in_thread(lambda: another(manager).fire("a", {"n": 1}))
+            thread.join(30)
+            if way == "configure":
+                manager.fire("b")
+                manager.update_configuration({"t_x": {"after": ["a", "b"], "run": Recorded.name}})
+            elif way == "decide":
+                assert manager.fire("b").scheduled == ("t_x#0",)
+            else:
+                with manager.storage.acquire_lock():
+                    assert manager.storage["t_x#0"].kwargs == {"a": {"n": 1}}
+                    assert manager.fire("b").scheduled == ("t_x#0",)
+        assert statuses(manager) == {"t_x#0": "finished"}
+    finally:
+        connection.close()
+
+
+@on_every_database
+def test_a_database_that_is_not_in_autocommit_mode_is_refused(alias: str) -> None:
+    manager = new_session(alias)
+    transaction.set_autocommit(False, using=alias)
+    try:
+        with pytest.raises(SettingsError, match=r"transaction\.atomic"):
+            manager.fire("a")
+    finally:
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+
+
+@pytest.mark.parametrize("alias", database_params()[1:])
+def test_a_view_that_brings_a_new_configuration_does_not_hold_up_others(alias: str) -> None:
+    tasks = {f"t_{uuid4().hex}": {"after": ["a"], "run": Recorded.name}}
+    one, two = (TriggerManager(DatabaseStorageBackend(uuid4().hex, using=alias)) for _ in range(2))
+    done = threading.Event()
+
+    def configure() -> None:
+        two.update_configuration(tasks)
+        done.set()
+
+    with transaction.atomic(using=alias):
+        one.update_configuration(tasks)
+        thread = in_thread(configure)
+        assert done.wait(20)
+    thread.join(30)
+    assert set(one.storage.tasks) == set(two.storage.tasks) == set(tasks)
+
+
+@on_every_database
+def test_deleting_a_session_waits_for_who_decides_on_it(alias: str) -> None:
+    manager = new_session(alias)
+    manager.update_configuration({"t_p": {"andEvery": "p", "run": Recorded.name}})
+    stop = threading.Event()
+
+    def write() -> None:
+        mine = another(manager)
+        while not stop.is_set():
+            mine.fire("p")
+
+    threads = [in_thread(write) for _ in range(2)]
+    try:
+        for _ in range(10):
+            manager.storage.delete()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    manager.storage.delete()
+    assert list(manager.storage) == []

@@ -14,6 +14,7 @@ from triggers.configuration import parse
 from triggers.engine import (
     ALLOWED_TRANSITIONS,
     Event,
+    Hooks,
     SessionState,
     Transition,
     check_transition,
@@ -38,7 +39,7 @@ from triggers.exceptions import IdempotencyConflict, InvalidTransition, InvalidT
 from triggers.types import BY_HAND, FireResult, Status
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-HOOKS = frozenset({"post_fire", "post_replay", "post_skip"})
+HOOKS = Hooks("mine", frozenset({"post_fire", "post_replay", "post_skip"}))
 
 
 class Session:
@@ -145,7 +146,7 @@ def test_a_claim_refuses_to_start_before_not_before_unless_told_to() -> None:
     assert retried.due_at is not None
     assert retried.due_at > NOW + timedelta(seconds=10)
     early = session.do(Claim(key=("t_x", 1), token="2"))
-    assert early.outcome is None
+    assert early.outcome == timedelta(seconds=10)
     assert early.is_empty
     assert decide(Claim(key=("t_x", 1), token="2", early=True), session.state, NOW).outcome
     session.now = NOW + timedelta(seconds=10)
@@ -200,7 +201,13 @@ def test_a_cascade_that_is_not_folded_is_left_as_a_mark() -> None:
     session.do(Finish(key=("t_x", 0), token="token", result='{"n":1}', fold=False))
     assert session.statuses() == {"t_x#0": "finished"}
     [mark] = session.state.pending.values()
-    assert mark.data == {"trigger": "t_x", "kwargs": '{"n":1}', "cause": "t_x#0", "depth": 1}
+    assert mark.data == {
+        "trigger": "t_x",
+        "kwargs": '{"n":1}',
+        "cause": "t_x#0",
+        "depth": 1,
+        "manager": "default",
+    }
     settled = Fire(trigger="t_x", kwargs='{"n":1}', settles=mark.ref, cause="t_x#0")
     assert session.do(settled).outcome.scheduled == ("t_y#0",)
     assert session.state.pending == {}
@@ -213,7 +220,7 @@ def test_a_mark_is_settled_even_if_its_firing_is_a_duplicate() -> None:
     session.start()
     session.do(Finish(key=("t_x", 0), token="token", fold=False))
     session.do(Fire(trigger="t_x", key="k"))
-    duplicate = Fire(trigger="t_x", key="k", settles="cascade:t_x#0")
+    duplicate = Fire(trigger="t_x", key="k", settles="cascade:t_x#0:finished")
     assert session.do(duplicate).outcome.duplicate
     assert session.state.pending == {}
 
@@ -222,7 +229,10 @@ def test_marks_are_left_only_for_hooks_that_are_overridden() -> None:
     session = Session(t_x={"after": ["a"]})
     assert session.do(Fire(trigger="a")).pending == []
     [mark] = session.do(Fire(trigger="b", hooks=HOOKS)).pending
-    assert (mark.kind, mark.data) == ("post_fire", {"trigger": "b", "scheduled": []})
+    assert (mark.kind, mark.data) == (
+        "post_fire",
+        {"trigger": "b", "scheduled": [], "manager": "mine"},
+    )
     session.do(Done(ref=mark.ref))
     assert session.state.pending == {}
     assert session.do(Done(ref=mark.ref)).is_empty
@@ -265,7 +275,7 @@ def test_skipping_a_failed_instance_cascades_when_asked(cascade: bool, fold: boo
     assert session.do(event).outcome.result == '{"n":1}'
     assert session.statuses()["t_x#0"] == "skipped"
     assert ("t_y#0" in session.statuses()) == (cascade and fold)
-    assert ("cascade:t_x#0" in session.state.pending) == (cascade and not fold)
+    assert ("cascade:t_x#0:skipped" in session.state.pending) == (cascade and not fold)
     assert session.state.pending["post_skip:t_x#0"].data["cascade"] == cascade
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     ["locking", "transactions", "storages.session", "storages.whole", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
     ["attempt", "outbox", "manager", "task"],
-    ["models", "storages.failures", "storages.sql", "storages.rows"],
+    ["models", "storages.failures", "storages.sql", "storages.configurations", "storages.rows"],
     ["storages.memory", "storages.database", "storages.cache"],
     ["runners.synchronous", "runners.threads", "runners.celery"],
     ["recovery"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -61,6 +62,9 @@ class Color(Enum):
         ({"a": Color.RED}, "kwargs.a", "Color"),
         ({"a": datetime(2026, 1, 1)}, "kwargs.a", "datetime"),
         ({"a": timedelta(1)}, "kwargs.a", "timedelta"),
+        ({"a": Decimal("NaN")}, "kwargs.a", "Decimal"),
+        ({"a": 10**5000}, "kwargs", "dict"),
+        ({"a": functools.reduce(lambda inner, _n: [inner], range(5000), [])}, "kwargs", "dict"),
         ({"a": "x\x00y"}, "kwargs.a", "str"),
         ({"a": "\ud800"}, "kwargs.a", "str"),
         ({"\ud800": 1}, "kwargs", "str"),
@@ -119,6 +123,7 @@ def test_size_is_counted_in_bytes_of_utf_8() -> None:
 def test_texts_with_keys_in_another_order_are_the_same_payload() -> None:
     assert payload.is_same('{"a":1,"b":2}', '{"b":2,"a":1}')
     assert not payload.is_same('{"a":1}', '{"a":2}')
+    assert not payload.is_same('{"paid":1}', '{"paid":true}')
 
 
 def test_any_value_can_be_described() -> None:
@@ -128,6 +133,10 @@ def test_any_value_can_be_described() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert payload.describe(loop) == "[[...]]"
+    mine = [1]
+    assert payload.describe(mine) is not mine
+    assert len(payload.describe("x" * 20_000)) < 2_000
+    assert payload.describe(10**5000) == "<int that cannot be printed>"
 
 
 def test_any_text_can_be_made_storable() -> None:

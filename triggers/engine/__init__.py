@@ -18,13 +18,14 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 from triggers.engine.draft import Draft
 from triggers.engine.events import Event, decide
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
-from triggers.engine.state import Pending, Reads, SessionState, Transition
+from triggers.engine.state import Hooks, Pending, Reads, SessionState, Transition
 from triggers.engine.transitions import ALLOWED_TRANSITIONS, check_transition
 
 __all__ = [
     "ALLOWED_TRANSITIONS",
     "Draft",
     "Event",
+    "Hooks",
     "Pending",
     "Plan",
     "Reads",

@@ -6,13 +6,20 @@ as it was. The whole meaning of a firing is :meth:`Draft.fire` and the two metho
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from triggers.engine.plan import Plan, TaskPlan
-from triggers.engine.state import InstanceKey, Pending, SessionState, Transition
+from triggers.engine.state import (
+    NO_HOOKS,
+    Hooks,
+    InstanceKey,
+    Pending,
+    SessionState,
+    Transition,
+)
 from triggers.engine.transitions import check_transition
 from triggers.types import FireResult, Firing, Instance, Status
 
@@ -34,7 +41,7 @@ class Draft:
     :param hooks: hooks that the manager overrides; a mark is left for each call due to them.
     """
 
-    def __init__(self, state: SessionState, now: datetime, hooks: Collection[str] = ()) -> None:
+    def __init__(self, state: SessionState, now: datetime, hooks: Hooks = NO_HOOKS) -> None:
         self.state = state
         self.now = now
         self.hooks = hooks
@@ -155,13 +162,18 @@ class Draft:
 
     def mark(self, kind: str, ref: str, data: Mapping[str, Any]) -> None:
         """Leave a mark that a hook must still be called, if the manager overrides it."""
-        if kind in self.hooks:
+        if kind in self.hooks.names:
             self.require(kind, ref, data)
 
     def require(self, kind: str, ref: str, data: Mapping[str, Any]) -> None:
         """Leave a mark that something must still be done."""
-        due_at = self.now + RESEND_AFTER
-        self.pending.append(Pending(ref=f"{kind}:{ref}", kind=kind, data=data, due_at=due_at))
+        mark = Pending(
+            ref=f"{kind}:{ref}",
+            kind=kind,
+            data={**data, "manager": self.hooks.manager},
+            due_at=self.now + RESEND_AFTER,
+        )
+        self.pending.append(mark)
 
     def instance(self, key: InstanceKey) -> Instance:
         """An instance as this decision sees it."""

@@ -13,14 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from triggers import payload
-from triggers.configuration import Configuration
+from triggers.configuration import Configuration, check_outcomes
 from triggers.engine.draft import RESEND_AFTER, RESEND_AT_MOST, Draft
 from triggers.engine.plan import Plan, compile_plan
-from triggers.engine.state import InstanceKey, Reads, SessionState, Transition
+from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, SessionState, Transition
 from triggers.exceptions import IdempotencyConflict, InvalidTrigger
 from triggers.types import FireResult, Status
-
-NO_HOOKS: frozenset[str] = frozenset()
 
 
 def decide(event: Event, state: SessionState, now: datetime) -> Transition:
@@ -41,7 +39,7 @@ class Event(ABC):
 
     __slots__ = ()
 
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
 
     opens_session: bool = False
     """Whether a session that was never heard of begins with it."""
@@ -77,7 +75,7 @@ class Fire(Event):
     cause: str | None = None
     settles: str | None = None
     depth: int = 0
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
     opens_session = True
 
     @property
@@ -135,6 +133,7 @@ class Configure(Event):
 
     def apply(self, draft: Draft) -> Transition:
         before, plan = draft.plan, self._merged(draft.plan)
+        check_outcomes(plan.configuration)
         known = draft.state
         draft.plan = plan
         for name in self.configuration.tasks:

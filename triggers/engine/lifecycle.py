@@ -10,9 +10,9 @@ from typing import Any
 
 from triggers import payload
 from triggers.engine.draft import MOST_CASCADES, Draft
-from triggers.engine.events import NO_HOOKS, Event
+from triggers.engine.events import Event
 from triggers.engine.plan import Plan
-from triggers.engine.state import InstanceKey, Reads, Transition
+from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
 from triggers.engine.transitions import ALLOWED_TRANSITIONS
 from triggers.exceptions import CascadeTooDeep, InvalidTransition
 from triggers.types import BY_HAND, Instance, Status
@@ -30,7 +30,8 @@ class InstanceEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(InstanceEvent):
-    """A worker wants to start an instance. Outcome: the instance, or ``None`` if it may not.
+    """A worker wants to start an instance. Outcome: the instance; how long it must still wait; or
+    ``None`` if it is not to be started.
 
     :ivar token: the attempt's fence, unique.
     :ivar early: start even before ``not_before`` (tests, and runners that cannot wait).
@@ -41,9 +42,10 @@ class Claim(InstanceEvent):
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
-        waits = instance.not_before is not None and instance.not_before > draft.now
-        if instance.status is not Status.SCHEDULED or (waits and not self.early):
+        if instance.status is not Status.SCHEDULED:
             return draft.transition()
+        if instance.not_before is not None and instance.not_before > draft.now and not self.early:
+            return draft.transition(outcome=instance.not_before - draft.now)
         started = draft.moved(instance, Status.RUNNING, attempt=instance.attempt + 1)
         started = replace(started, token=self.token)
         draft.put(started)
@@ -85,7 +87,7 @@ class Finish(Report):
 
     result: str = payload.EMPTY
     fold: bool = True
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
 
     @property
     def firings(self) -> int:
@@ -150,7 +152,7 @@ class Replay(InstanceEvent):
     """
 
     replacement: str | None = None
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,), counts=(self.key[0],))
@@ -174,7 +176,7 @@ class SkipFailed(InstanceEvent):
     cascade: bool = False
     result: str | None = None
     fold: bool = True
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         fired = (self.key[0],) if self.cascade and self.fold else ()
@@ -205,7 +207,7 @@ class SetStatus(InstanceEvent):
     cascade: bool = False
     kwargs: str = payload.EMPTY
     fold: bool = True
-    hooks: frozenset[str] = NO_HOOKS
+    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         fired = (self.key[0],) if self.cascade and self.fold else ()
@@ -242,12 +244,14 @@ class Create(Event):
     :ivar kwargs: kwargs by trigger, as JSON text; these triggers count as taken.
     :ivar given: names of those triggers.
     :ivar metadata: the instance's first metadata.
+    :ivar status: the status to give it, if not the one that its conditions lead to.
     """
 
     task: str
     kwargs: str | None = None
     given: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    status: Status | None = None
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(counts=(self.task,))
@@ -260,7 +264,11 @@ class Create(Event):
             metadata=self.metadata,
         )
         draft.settle(draft.plan.tasks[self.task], made)
-        return draft.transition(outcome=draft.instance((made.task, made.number)))
+        settled = draft.instance((made.task, made.number))
+        if self.status is not None and self.status is not settled.status:
+            settled = draft.moved(settled, self.status)
+            draft.put(settled)
+        return draft.transition(outcome=settled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +305,9 @@ def cascade(draft: Draft, instance: Instance, kwargs: str, *, fold: bool) -> Non
             "cause": instance.name,
             "depth": instance.depth + 1,
         }
-        draft.require("cascade", instance.name, data)
+        # A status is entered once, so this is the only cascade of its kind.
+        status = draft.instance((instance.task, instance.number)).status
+        draft.require("cascade", f"{instance.name}:{status}", data)
 
 
 def successor(draft: Draft, instance: Instance, **fields: Any) -> Instance:

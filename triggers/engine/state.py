@@ -46,6 +46,22 @@ class Reads:
     history: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a manager overrides.
+
+    :ivar manager: the name under which the manager is registered; its marks are for it alone.
+    :ivar names: the hooks, such as ``post_fire``.
+    """
+
+    manager: str = "default"
+    names: frozenset[str] = frozenset()
+
+
+NO_HOOKS = Hooks()
+"""Of a manager that overrides nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """Something that must still be done for a session, as part of its committed state.
@@ -134,12 +150,12 @@ class SessionState:
                     del self.awaiting[trigger]
 
     def _replace_plan(self, plan: Plan) -> None:
-        waiting = {key for keys in self.awaiting.values() for key in keys}
+        # All of them, not just those that await something now: under new conditions they may.
         self.awaiting.clear()
         self.plan = plan
-        for task, number in sorted(waiting):
-            for trigger in plan.tasks[task].open_names(self.instances[task, number]):
-                self.awaiting.setdefault(trigger, {})[task, number] = None
+        for key, instance in self.instances.items():
+            for trigger in plan.tasks[instance.task].open_names(instance):
+                self.awaiting.setdefault(trigger, {})[key] = None
 
 
 @dataclass(slots=True, kw_only=True)

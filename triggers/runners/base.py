@@ -79,7 +79,7 @@ def resolve(name: str) -> TriggerTask:
         module, _dot, attribute = name.rpartition(".")
         try:
             import_module(module)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # whatever a module does when it is imported
             reason = f"No trigger task {name!r}: module {module!r} cannot be imported ({error})."
             raise UnknownTask(name, reason) from error
         task = current_app.tasks.get(name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from triggers.logging import log
 from triggers.runners.base import BaseTaskRunner
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ class SynchronousTaskRunner(BaseTaskRunner):
         queue = self._local.queue = deque([(manager, task_instance)])
         try:
             while queue:
-                self.execute(*queue.popleft(), early=True)
+                self._execute(*queue.popleft())
         finally:
             self._local.queue = None
+
+    def _execute(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        try:
+            self.execute(manager, task_instance, early=True)
+        except Exception:
+            message = "%s could not be executed; recovery will try again"
+            fields = {"action": "execute", "session": manager.storage.uid}
+            log(logging.ERROR, message, task_instance.name, exc_info=True, **fields)

@@ -50,7 +50,7 @@ class ThreadingTaskRunner(BaseTaskRunner):
         self._count(+1)
         try:
             if delay:
-                timer = threading.Timer(delay, self._submit, [manager, task_instance])
+                timer = threading.Timer(delay, self._submit_late, [manager, task_instance])
                 timer.daemon = True
                 timer.start()
             else:
@@ -77,6 +77,12 @@ class ThreadingTaskRunner(BaseTaskRunner):
         with cls._changed:
             if not cls._changed.wait_for(lambda: not cls._outstanding, timeout):
                 raise TimeoutError(f"{cls._outstanding} task instances are still running.")
+
+    def _submit_late(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        try:
+            self._submit(manager, task_instance)
+        except RuntimeError:  # the process is ending; recovery sends it again
+            self._count(-1)
 
     def _submit(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
         cls = ThreadingTaskRunner

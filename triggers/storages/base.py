@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from triggers import payload
 from triggers.engine import Event, Plan, SessionState, Transition
+from triggers.exceptions import StorageUnavailable
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
 from triggers.storages.session import SessionStorage
@@ -74,7 +75,12 @@ class BaseTriggerStorage(SessionStorage):
         The state is loaded afresh at the beginning, and saved at the end if anything changed. A
         block within a block of the same thread joins it.
         """
-        return self._locked()
+        return self._as_lock()
+
+    @contextmanager
+    def _as_lock(self) -> Iterator[BaseTriggerStorage]:
+        with self._locked():
+            yield self
 
     def save(self) -> None:
         """Save now what was changed under :meth:`acquire_lock`, instead of at its end."""
@@ -115,14 +121,26 @@ class BaseTriggerStorage(SessionStorage):
         """Whether recovery has something to do in this session."""
         return is_overdue(self._view(), self)
 
+    @property
+    def lock_name(self) -> str:
+        """What the lock of this session is called: the same for all that open the same state."""
+        return f"{self.name}:{self.uid}"
+
+    def when_committed(self, do: Callable[[], None]) -> None:
+        held = self._held()
+        if held is None:
+            do()
+        else:
+            held.after.append(do)
+
     @contextmanager
     def _locked(self) -> Iterator[_Held]:
         joined = self._held()
         if joined is not None:
             yield joined
             return
-        with session_lock(f"{self.name}:{self.uid}"):
-            held = self._all_held()[self._identity()] = _Held(self._load())
+        with session_lock(self.lock_name) as is_held:
+            held = self._all_held()[self.lock_name] = _Held(self._load(), is_held)
             try:
                 yield held
             finally:
@@ -131,20 +149,19 @@ class BaseTriggerStorage(SessionStorage):
                     if held.dirty:
                         self._store(held)
                 finally:
-                    del self._all_held()[self._identity()]
+                    del self._all_held()[self.lock_name]
+        for do in held.after:
+            do()
 
     def _held(self) -> _Held | None:
         """What this thread holds the lock of, so that a block within a block can join it."""
-        return self._all_held().get(self._identity())
+        return self._all_held().get(self.lock_name)
 
-    def _all_held(self) -> dict[object, _Held]:
-        held: dict[object, _Held] | None = getattr(self._threads, "held", None)
+    def _all_held(self) -> dict[str, _Held]:
+        held: dict[str, _Held] | None = getattr(self._threads, "held", None)
         if held is None:
             held = self._threads.held = {}
         return held
-
-    def _identity(self) -> object:
-        return type(self), self.uid, repr(sorted(self.options.items()))
 
     def _view(self) -> SessionState:
         held = self._held()
@@ -164,6 +181,9 @@ class BaseTriggerStorage(SessionStorage):
         self._configs = dict(state.plan.configuration.tasks)
         self._metas = dump_state(state)
         self._instances = {each.name: each for each in self.present_all(state.instances.values())}
+        if not held.is_held():
+            reason = "the lock of the session was lost; nothing of this was saved"
+            raise StorageUnavailable(self.name, reason)
         self._save()
         held.dirty = False
 
@@ -171,8 +191,10 @@ class BaseTriggerStorage(SessionStorage):
 class _Held:
     """A session that this thread has locked and loaded."""
 
-    __slots__ = ("dirty", "state")
+    __slots__ = ("after", "dirty", "is_held", "state")
 
-    def __init__(self, state: SessionState) -> None:
+    def __init__(self, state: SessionState, is_held: Callable[[], bool]) -> None:
         self.state = state
+        self.is_held = is_held
         self.dirty = False
+        self.after: list[Callable[[], None]] = []

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from django.core.cache import caches
 
 from triggers import payload
+from triggers.engine import SessionState
 from triggers.storages.base import BaseTriggerStorage
 
 _LONGEST_NAME = 180
@@ -57,10 +58,14 @@ class CacheStorageBackend(BaseTriggerStorage):
             name = hashlib.sha256(self.uid.encode()).hexdigest()
         return f"triggers:session:{name}"
 
+    @property
+    def lock_name(self) -> str:
+        return f"{self.name}:{self.cache}:{self.uid}"
+
     def delete(self) -> None:
-        with self.acquire_lock():
-            super().delete()
-        caches[self.cache].delete(self._key)
+        with self._locked() as held:
+            caches[self.cache].delete(self._key)
+            held.state, held.dirty = SessionState(), False
 
     def _load_from_backend(self) -> tuple[Any, Any, Any]:
         text = caches[self.cache].get(self._key)

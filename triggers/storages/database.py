@@ -14,15 +14,14 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import Min
 
 from triggers import payload
 from triggers.clock import overridden_time
-from triggers.configuration import restore
-from triggers.engine import Event, Plan, Transition, compile_plan, decide
+from triggers.engine import Event, Hooks, Plan, Transition, decide
 from triggers.engine.events import Fire
 from triggers.engine.plan import EMPTY_PLAN
 from triggers.exceptions import (
@@ -41,6 +40,7 @@ from triggers.models import (
 from triggers.models import (
     Instance as InstanceRow,
 )
+from triggers.storages.configurations import add_configuration, read_plan
 from triggers.storages.document import STATE_VERSION
 from triggers.storages.failures import persistently, reported
 from triggers.storages.rows import Head, read_state, write_transition
@@ -60,8 +60,6 @@ T = TypeVar("T")
 
 DEFERRED_GRACE = timedelta(seconds=30)
 """How long a deferred firing is left to the process that committed it."""
-
-_ATTEMPTS = 20
 
 
 class DatabaseStorageBackend(SessionStorage):
@@ -99,7 +97,6 @@ class DatabaseStorageBackend(SessionStorage):
             raise SettingsError(reason)
         self.using = using
         self.in_transaction = in_transaction
-        self._holders: set[int] = set()  # threads that are inside acquire_lock()
 
     # -- the port -------------------------------------------------------------------------------
 
@@ -122,10 +119,13 @@ class DatabaseStorageBackend(SessionStorage):
                 if value is not None:
                     sql += self._sql.dialect.sql(f' AND "{column}" = %s')
                     params.append(value)
-            cursor.execute(sql, params)
+            cursor.execute(sql + self._sql.current, params)
             found = [instance_of(row) for row in cursor.fetchall()]
-            order = {name: index for index, name in enumerate(self._plan_of(cursor, head).tasks)}
-            return sorted(found, key=lambda each: (order[each.task], each.number))
+            tasks = read_plan(cursor, self._sql, head.digest).tasks
+            order = {name: index for index, name in enumerate(tasks)}
+            # A task that was added in between comes last.
+            last = len(order)
+            return sorted(found, key=lambda each: (order.get(each.task, last), each.number))
 
         return self._query(read)
 
@@ -145,24 +145,32 @@ class DatabaseStorageBackend(SessionStorage):
         return self._query(read)
 
     def delete(self) -> None:
-        with reported():
+        def work(cursor: Cursor) -> None:
+            # The session's row first, so that whoever is deciding on it is waited for.
+            head = self._lock(cursor, firings=0, opens_session=False)
             DeferredFiring.objects.using(self.using).filter(uid=self.uid).delete()
-            Session.objects.using(self.using).filter(uid=self.uid).delete()
+            if head is not None:
+                Session.objects.using(self.using).filter(pk=head.id).delete()
+
+        self._commit(work)
 
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> Collection[str]:
         storage = cls("-", **options)
         using, now = storage.using, storage.now()
-        instances = InstanceRow.objects.using(using).filter(due_at__lte=now).order_by("due_at")
-        marks = PendingMark.objects.using(using).filter(due_at__lte=now).order_by("due_at")
-        deferred = DeferredFiring.objects.using(using).filter(created_at__lte=now - DEFERRED_GRACE)
+        sources = (
+            (DeferredFiring, "uid", "created_at", now - DEFERRED_GRACE),
+            (InstanceRow, "session__uid", "due_at", now),
+            (PendingMark, "session__uid", "due_at", now),
+        )
+        uids: dict[str, None] = {}
         with reported():
-            uids: list[str] = [
-                *deferred.order_by("created_at").values_list("uid", flat=True)[:limit],
-                *instances.values_list("session__uid", flat=True)[:limit],
-                *marks.values_list("session__uid", flat=True)[:limit],
-            ]
-        return list(dict.fromkeys(uids))[:limit]
+            for model, uid, moment, latest in sources:
+                rows = model._default_manager.using(using).filter(**{f"{moment}__lte": latest})
+                # By session: many rows of one must not hide the others.
+                by_session = rows.values_list(uid).annotate(since=Min(moment)).order_by("since")
+                uids.update((found, None) for found, _since in by_session[:limit])
+        return list(uids)[:limit]
 
     # -- transactions of the caller -------------------------------------------------------------
 
@@ -177,7 +185,7 @@ class DatabaseStorageBackend(SessionStorage):
 
     @property
     def defers_firings(self) -> bool:
-        if self.in_transaction != "defer" or threading.get_ident() in self._holders:
+        if self.in_transaction != "defer" or (self.using, self.uid) in _held_sessions():
             return False
         return in_callers_transaction(self.using)
 
@@ -220,16 +228,17 @@ class DatabaseStorageBackend(SessionStorage):
         head = self._query(self._head)
         return head.manager if head else None
 
-    def decide_deferred(self, ref: int, hooks: frozenset[str]) -> Transition | None:
+    def decide_deferred(self, ref: int, hooks: Hooks) -> Transition | None:
         with reported():
-            row = DeferredFiring.objects.using(self.using).filter(pk=ref).first()
+            waiting = DeferredFiring.objects.using(self.using)
+            row = waiting.filter(pk=ref, uid=self.uid).first()
         if row is None:
             return None
         event = Fire(trigger=row.trigger, kwargs=row.kwargs, key=row.key, hooks=hooks)
 
         def work(cursor: Cursor) -> Transition | None:
             transition = self._decide(cursor, event)
-            cursor.execute(self._sql.remove_deferred, [ref])
+            cursor.execute(self._deciding.remove_deferred, [ref, self.uid])
             if not cursor.rowcount:
                 raise _DecidedElsewhere
             return transition
@@ -241,7 +250,7 @@ class DatabaseStorageBackend(SessionStorage):
 
     def drop_deferred(self, ref: int) -> None:
         with reported():
-            DeferredFiring.objects.using(self.using).filter(pk=ref).delete()
+            DeferredFiring.objects.using(self.using).filter(pk=ref, uid=self.uid).delete()
 
     def when_committed(self, do: Callable[[], None]) -> None:
         after_commit(do, self.using)
@@ -265,23 +274,35 @@ class DatabaseStorageBackend(SessionStorage):
         return self._query(read)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        me = threading.get_ident()
+    def _locked(self) -> Iterator[DatabaseStorageBackend]:
+        def lock(cursor: Cursor) -> None:
+            self._lock(cursor, firings=0, opens_session=True)
+
+        if not in_callers_transaction(self.using):
+            self._commit(lock)  # two that open a session in longer transactions could deadlock
+        held, mine = _held_sessions(), (self.using, self.uid)
         with transaction.atomic(using=self.using):
-            self._query(lambda cursor: self._lock(cursor, firings=0, opens_session=True))
-            joined = me in self._holders
-            self._holders.add(me)
+            self._query(lock)
+            joined = mine in held
+            held.add(mine)
             try:
-                yield
+                yield self
             finally:
                 if not joined:
-                    self._holders.discard(me)
+                    held.discard(mine)
 
     # -- how it is done -------------------------------------------------------------------------
 
     @property
     def _sql(self) -> Statements:
-        return statements(connections[self.using].vendor)
+        """Statements for looking into the session."""
+        held = (self.using, self.uid) in _held_sessions()
+        return statements(connections[self.using].vendor, held)
+
+    @property
+    def _deciding(self) -> Statements:
+        """Statements for deciding, while the session's row is locked."""
+        return statements(connections[self.using].vendor, in_callers_transaction(self.using))
 
     def _query(self, read: Callable[[Cursor], T]) -> T:
         def attempt() -> T:
@@ -292,12 +313,18 @@ class DatabaseStorageBackend(SessionStorage):
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""
+        connection = connections[self.using]
+        if not connection.in_atomic_block and not connection.get_autocommit():
+            raise SettingsError(
+                f"Database {self.using!r} is not in autocommit mode, so it cannot be known when "
+                "a firing is committed. Use transaction.atomic() instead of set_autocommit(False)."
+            )
 
         def attempt() -> T:
-            with transaction.atomic(using=self.using), connections[self.using].cursor() as cursor:
+            with transaction.atomic(using=self.using), connection.cursor() as cursor:
                 return work(cast(Cursor, cursor))
 
-        return persistently(connections[self.using], attempt)
+        return persistently(connection, attempt)
 
     def _decide(self, cursor: Cursor, event: Event) -> Transition:
         head = self._lock(cursor, event.firings, event.opens_session)
@@ -305,11 +332,13 @@ class DatabaseStorageBackend(SessionStorage):
             head = Head.absent(to_instant(self.now()))
         elif head.version > STATE_VERSION:
             raise StateVersionError(self.uid, head.version, STATE_VERSION)
-        plan = self._plan_of(cursor, head)
-        state = read_state(cursor, self._sql, head, plan, event, self.uid)
+        plan = read_plan(cursor, self._deciding, head.digest)
+        state = read_state(cursor, self._deciding, head, plan, event, self.uid)
         clock = cast(Any, from_instant(head.clock))
         transition = decide(event, state, clock)
-        write_transition(cursor, self._sql, head, state, transition)
+        if transition.configured:
+            add_configuration(self.using, cursor, self._deciding, transition.plan, transition.clock)
+        write_transition(cursor, self._deciding, head, state, transition)
         return transition
 
     def _lock(self, cursor: Cursor, firings: int, opens_session: bool) -> Head | None:
@@ -317,46 +346,35 @@ class DatabaseStorageBackend(SessionStorage):
         head = self._touch(cursor, firings)
         if head is None and opens_session:
             now = to_instant(self.now())
-            cursor.execute(self._sql.open_session, [self.uid, now, STATE_VERSION, now])
+            cursor.execute(self._deciding.open_session, [self.uid, now, STATE_VERSION, now])
             head = self._touch(cursor, firings)
         return head
 
     def _touch(self, cursor: Cursor, firings: int) -> Head | None:
-        own = self._sql.dialect.now is None or overridden_time() is not None
+        own = self._deciding.dialect.now is None or overridden_time() is not None
         now = [to_instant(super().now())] if own else []
-        cursor.execute(self._sql.touch_session[own], [firings, *now, self.uid])
-        if not self._sql.dialect.returning:
-            return self._head(cursor, firings)
+        cursor.execute(self._deciding.touch_session[own], [firings, *now, self.uid])
+        if not self._deciding.dialect.returning:
+            return self._head(cursor, firings, self._deciding)
         row = cursor.fetchone()
         return None if row is None else Head(firings, *row)
 
-    def _head(self, cursor: Cursor, reserved: int = 0) -> Head | None:
-        cursor.execute(self._sql.read_session, [self.uid])
+    def _head(
+        self, cursor: Cursor, reserved: int = 0, sql: Statements | None = None
+    ) -> Head | None:
+        cursor.execute((sql or self._sql).read_session, [self.uid])
         row = cursor.fetchone()
         return None if row is None else Head(reserved, *row)
 
     def _read_plan(self, cursor: Cursor) -> Plan:
         head = self._head(cursor)
-        return EMPTY_PLAN if head is None else self._plan_of(cursor, head)
-
-    def _plan_of(self, cursor: Cursor, head: Head) -> Plan:
-        if head.digest is None:
-            return EMPTY_PLAN
-        # A digest names its text for ever, so what was read once holds for every database.
-        plan = _plans().get(head.digest)
-        if plan is None:
-            cursor.execute(self._sql.read_configuration, [head.digest])
-            plan = compile_plan(restore(cursor.fetchone()[0]))
-            if len(_plans()) >= 1024:
-                _plans().clear()
-            _plans()[head.digest] = plan
-        return plan
+        return EMPTY_PLAN if head is None else read_plan(cursor, self._sql, head.digest)
 
     def _read_firings(
         self, cursor: Cursor, head: Head, seqs: Collection[int] | None
     ) -> Iterable[Firing]:
         if seqs is None:
-            cursor.execute(self._sql.read_firings, [head.id])
+            cursor.execute(self._sql.read_firings + self._sql.current, [head.id])
             return [firing_of(row) for row in cursor.fetchall()]
         found = []
         wanted = sorted(seqs)
@@ -364,7 +382,7 @@ class DatabaseStorageBackend(SessionStorage):
             some = wanted[start : start + 500]
             marks = ", ".join(["%s"] * len(some))
             sql = self._sql.read_firings + self._sql.dialect.sql(f' AND "seq" IN ({marks})')
-            cursor.execute(sql, [head.id, *some])
+            cursor.execute(sql + self._sql.current, [head.id, *some])
             found += [firing_of(row) for row in cursor.fetchall()]
         return found
 
@@ -373,7 +391,12 @@ class _DecidedElsewhere(Exception):
     """Another process decided this deferred firing first; undo ours."""
 
 
-@lru_cache(maxsize=1)
-def _plans() -> dict[str, Plan]:
-    """Plans by the digest of their configuration, for this process."""
-    return {}
+_local = threading.local()
+
+
+def _held_sessions() -> set[tuple[str, str]]:
+    """Database alias and uid of the sessions that this thread holds by ``acquire_lock()``."""
+    if not hasattr(_local, "held"):
+        _local.held = set()
+    held: set[tuple[str, str]] = _local.held
+    return held

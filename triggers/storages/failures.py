@@ -68,5 +68,7 @@ def is_transient(error: DatabaseError) -> bool:
     if not isinstance(error, OperationalError):
         return False
     cause = error.__cause__
-    code = getattr(cause, "sqlstate", None) or next(iter(error.args), None)
+    # psycopg has sqlstate, psycopg2 has pgcode, and mysqlclient puts its number first.
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    code = state or next(iter(error.args), None)
     return code in _TRANSIENT or any(text in str(error) for text in _SQLITE_BUSY)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from triggers.engine import Event, Plan, SessionState, Transition
@@ -58,8 +59,11 @@ class MemoryStorageBackend(SessionStorage):
     def overdue(cls, limit: int, **options: Any) -> Collection[str]:
         found: list[str] = []
         for uid, session in list(cls._sessions.items()):
-            if len(found) < limit and is_overdue(session.state, cls(uid, **options)):
-                found.append(uid)
+            if len(found) == limit:
+                break
+            with session.lock:
+                if is_overdue(session.state, cls(uid, **options)):
+                    found.append(uid)
         return found
 
     @classmethod
@@ -69,7 +73,12 @@ class MemoryStorageBackend(SessionStorage):
 
     def acquire_lock(self) -> Any:
         """Keep other threads out of this session for the length of a ``with`` block."""
-        return self._session().lock
+        return self._as_lock()
+
+    @contextmanager
+    def _as_lock(self) -> Iterator[MemoryStorageBackend]:
+        with self._session().lock:
+            yield self
 
     def _session(self) -> _Session:
         # dict.setdefault is atomic, so two threads that meet here get the same session.

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from triggers import payload
 from triggers.engine import Event, Pending, Plan, Reads, SessionState, Transition
+from triggers.engine.state import InstanceKey
 from triggers.models import from_instant, to_instant
 from triggers.storages.sql import (
     Cursor,
@@ -18,7 +19,7 @@ from triggers.storages.sql import (
     instance_row,
 )
 from triggers.storages.whole import require_instance
-from triggers.types import Firing, Instance
+from triggers.types import Firing, Instance, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,8 @@ def read_state(
     for trigger in reads.triggers:
         if plan.listening(trigger):
             cursor.execute(sql.read_awaiting, [head.id, trigger])
-            awaiting = state.awaiting.setdefault(trigger, {})
-            for row in cursor.fetchall():
-                instance = instance_of(row)
-                key = (instance.task, instance.number)
-                state.instances[key] = instance
-                awaiting[key] = None
+            state.awaiting[trigger] = dict.fromkeys(cursor.fetchall())
+            _read_numbered(cursor, sql, head, state, state.awaiting[trigger])
     _read_maxima(cursor, sql, head, plan, reads, state)
     _read_rarely(cursor, sql, head, reads, state)
     return state
@@ -82,11 +79,7 @@ def write_transition(
     cursor: Cursor, sql: Statements, head: Head, state: SessionState, transition: Transition
 ) -> None:
     """Write the difference that a decision makes."""
-    now = to_instant(transition.clock)
     plan, configuration = transition.plan, transition.plan.configuration
-    if transition.configured:
-        values = [configuration.digest, configuration.body, now]
-        cursor.execute(sql.add_configuration, values)
     if transition.configured or transition.manager or transition.seq != head.seq:
         digest = configuration.digest if transition.configured else head.digest
         manager = transition.manager or head.manager
@@ -103,6 +96,25 @@ def write_transition(
             cursor.execute(sql.add_pending, [head.id, pending.ref, pending.kind, data, due_at])
     for ref in transition.done:
         cursor.execute(sql.remove_pending, [head.id, ref])
+
+
+def _read_numbered(
+    cursor: Cursor,
+    sql: Statements,
+    head: Head,
+    state: SessionState,
+    keys: Iterable[InstanceKey],
+) -> None:
+    """Read these instances."""
+    numbers: dict[str, list[int]] = {}
+    for task, number in keys:
+        numbers.setdefault(task, []).append(number)
+    for task, wanted in numbers.items():
+        for start in range(0, len(wanted), 500):
+            some = wanted[start : start + 500]
+            marks = ", ".join(["%s"] * len(some))
+            cursor.execute(sql.read_numbered.format(marks), [head.id, task, *some])
+            _add_instances(state, cursor.fetchall())
 
 
 def _read_maxima(
@@ -135,8 +147,7 @@ def _read_rarely(
 ) -> None:
     """Read what a plain firing does not need."""
     for task in reads.waiting:
-        where = sql.dialect.sql(' AND "status" = %s AND "task" = %s')
-        cursor.execute(sql.read_instances + where, [head.id, "unstarted", task])
+        cursor.execute(sql.read_waiting, [head.id, Status.UNSTARTED.value, task])
         _add_instances(state, cursor.fetchall())
     if reads.key is not None:
         cursor.execute(sql.read_keyed_firing, [head.id, *reads.key])

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from triggers import payload
 from triggers.clock import current_time
+from triggers.engine import Hooks
 from triggers.engine.events import Event, Fire
-from triggers.engine.lifecycle import Annotate, Clone, Create, SetStatus
+from triggers.engine.lifecycle import Annotate, Clone, Create
 from triggers.engine.plan import Plan
 from triggers.engine.state import Transition
 from triggers.exceptions import InstanceNotFound, UnknownTask
@@ -118,7 +119,7 @@ class SessionStorage(ABC):
         """Name of the manager class that configured the session, if somebody did."""
         return None
 
-    def decide_deferred(self, ref: int, hooks: frozenset[str]) -> Transition | None:
+    def decide_deferred(self, ref: int, hooks: Hooks) -> Transition | None:
         """Decide a deferred firing; ``None`` if somebody else has done so."""
         return None
 
@@ -223,22 +224,21 @@ class SessionStorage(ABC):
         :param metadata: plain JSON.
         :param status: the status to give it; the table of transitions holds.
         :raises UnknownTask: the session has no such task.
+        :raises InvalidPayload: ``kwargs`` are no mapping of mappings, or cannot be stored.
+        :raises ValueError: there is no such status, or it cannot follow; nothing is made then.
         """
         name = task_config.name if isinstance(task_config, TaskConfig) else task_config
         if name not in self.plan().tasks:
             known = ", ".join(self.plan().tasks) or "none"
             raise UnknownTask(name, f"The session has no task {name!r} (known: {known}).")
-        what = f"kwargs of a new instance of {name!r}"
-        given = None
-        if kwargs:
-            given = payload.encode(kwargs, what=what, limit=self.payload_limit)
         event = Create(
-            task=name, kwargs=given, given=tuple(kwargs or ()), metadata=checked_metadata(metadata)
+            task=name,
+            kwargs=payload.encode_by_trigger(kwargs, f"kwargs of {name}") if kwargs else None,
+            given=tuple(kwargs or ()),
+            metadata=checked_metadata(metadata),
+            status=None if status is None else Status(status),
         )
         made: Instance = self.transact(event).outcome
-        if status is not None and status != made.status:
-            key = (made.task, made.number)
-            made = self.transact(SetStatus(key=key, status=Status(status))).outcome
         return self.present(made)
 
     def clone_instance(self, task_instance: str | TaskInstance) -> TaskInstance:

@@ -56,6 +56,7 @@ class Dialect:
         database has no server, so that this process's clock is the storage's.
     :ivar greatest: the function that returns the larger of two values.
     :ivar returning: whether ``UPDATE … RETURNING`` works.
+    :ivar read_current: suffix of a read that must not come from an old snapshot.
     """
 
     now: str | None
@@ -63,6 +64,7 @@ class Dialect:
     returning: bool = True
     quote: str = '"'
     insert_or_ignore: str = "INSERT INTO {} ON CONFLICT DO NOTHING"
+    read_current: str = ""
 
     def sql(self, text: str) -> str:
         """A statement in this dialect."""
@@ -77,24 +79,29 @@ DIALECTS = {
         returning=False,
         quote="`",
         insert_or_ignore="INSERT IGNORE INTO {}",
+        read_current=" LOCK IN SHARE MODE",
     ),
 }
 
 
 @lru_cache(maxsize=8)
-def statements(vendor: str) -> Statements:
+def statements(vendor: str, nested: bool = False) -> Statements:
     """The statements for a database vendor, made once.
 
+    :param nested: for use in a transaction that the caller has begun: under REPEATABLE READ,
+        plain reads of MySQL and MariaDB would see the session as it was when that began.
     :raises KeyError: the vendor is not supported.
     """
-    return Statements(DIALECTS[vendor])
+    dialect = DIALECTS[vendor]
+    return Statements(dialect, dialect.read_current if nested else "")
 
 
 class Statements:
     """Every statement on the path of a firing."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, current: str = "") -> None:
         self.dialect = dialect
+        self.current = current
         sql = dialect.sql
         head = '"id", "seq", "clock", "configuration_id", "manager", "version"'
         instance = _columns(INSTANCE_COLUMNS)
@@ -108,7 +115,7 @@ class Statements:
             )
             for own in (True, False)
         }
-        self.read_session = sql(f'SELECT {head} FROM "triggers_session" WHERE "uid" = %s')
+        self.read_session = sql(f'SELECT {head} FROM "triggers_session" WHERE "uid" = %s' + current)
         self.open_session = sql(
             dialect.insert_or_ignore.format(
                 '"triggers_session" ("uid", "seq", "clock", "version", "created_at")'
@@ -124,29 +131,40 @@ class Statements:
                 '"triggers_configuration" ("digest", "body", "created_at") VALUES (%s, %s, %s)'
             )
         )
+        self.has_configuration = sql('SELECT 1 FROM "triggers_configuration" WHERE "digest" = %s')
         self.read_configuration = sql(
             'SELECT "body" FROM "triggers_configuration" WHERE "digest" = %s'
         )
 
         self.read_awaiting = sql(
-            f'SELECT {_columns(INSTANCE_COLUMNS, "i")} FROM "triggers_awaited" a'
-            ' JOIN "triggers_instance" i ON i."session_id" = a."session_id"'
-            ' AND i."task" = a."task" AND i."number" = a."number"'
-            ' WHERE a."session_id" = %s AND a."trigger" = %s'
+            'SELECT "task", "number" FROM "triggers_awaited"'
+            ' WHERE "session_id" = %s AND "trigger" = %s' + current
         )
         self.read_instances = sql(
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s'
         )
-        self.read_instance = sql(f'SELECT {instance} FROM "triggers_instance" WHERE {of_instance}')
+        self.read_instance = sql(
+            f'SELECT {instance} FROM "triggers_instance" WHERE {of_instance}' + current
+        )
+        self.read_numbered = sql(
+            f'SELECT {instance} FROM "triggers_instance"'
+            ' WHERE "session_id" = %s AND "task" = %s AND "number" IN ({})' + current
+        )
+        self.read_waiting = sql(
+            f'SELECT {instance} FROM "triggers_instance"'
+            ' WHERE "session_id" = %s AND "status" = %s AND "task" = %s' + current
+        )
         self.due_instances = sql(
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s AND "due_at" <= %s'
+            + current
         )
         self.count = sql(
             '(SELECT MAX("number") FROM "triggers_instance"'
-            ' WHERE "session_id" = %s AND "task" = %s)'
+            f' WHERE "session_id" = %s AND "task" = %s{current})'
         )
         self.latest = sql(
-            '(SELECT MAX("seq") FROM "triggers_firing" WHERE "session_id" = %s AND "trigger" = %s)'
+            '(SELECT MAX("seq") FROM "triggers_firing"'
+            f' WHERE "session_id" = %s AND "trigger" = %s{current})'
         )
         self.add_instance = sql(
             f'INSERT INTO "triggers_instance" ("session_id", {instance})'
@@ -172,11 +190,12 @@ class Statements:
         )
         self.read_history = sql(
             'SELECT "seq", "trigger" FROM "triggers_firing" WHERE "session_id" = %s ORDER BY "seq"'
+            + current
         )
         self.read_keyed_firing = sql(
             f'SELECT {_columns(FIRING_COLUMNS, "f")} FROM "triggers_idempotencykey" k'
             ' JOIN "triggers_firing" f ON f."session_id" = k."session_id" AND f."seq" = k."seq"'
-            ' WHERE k."session_id" = %s AND k."trigger" = %s AND k."key" = %s'
+            ' WHERE k."session_id" = %s AND k."trigger" = %s AND k."key" = %s' + current
         )
         self.add_firing = sql(
             f'INSERT INTO "triggers_firing" ("session_id", {firing})'
@@ -190,9 +209,11 @@ class Statements:
         mark = '"ref", "kind", "data", "due_at"'
         self.read_pending = sql(
             f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'
+            + current
         )
         self.due_pending = sql(
             f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s AND "due_at" <= %s'
+            f' ORDER BY "id"{current}'
         )
         self.add_pending = sql(
             f'INSERT INTO "triggers_pendingmark" ("session_id", {mark}) VALUES (%s, %s, %s, %s, %s)'
@@ -203,7 +224,9 @@ class Statements:
         self.remove_pending = sql(
             'DELETE FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'
         )
-        self.remove_deferred = sql('DELETE FROM "triggers_deferredfiring" WHERE "id" = %s')
+        self.remove_deferred = sql(
+            'DELETE FROM "triggers_deferredfiring" WHERE "id" = %s AND "uid" = %s'
+        )
 
 
 def instance_row(record: Instance) -> list[Any]:
