@@ -76,9 +76,12 @@ def _registered_runners() -> Iterator[None]:
 
 
 @pytest.fixture
-def outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def outside_of_tests(_tasks_run_in_place: None) -> Iterator[None]:
     """Choose runners as in production, where the test kit names none."""
-    monkeypatch.setattr(runners, "TESTING_TASK_RUNNER", None)
+    # Not by monkeypatch, which is torn down after the test kit, and would bring its choice back.
+    before, runners.TESTING_TASK_RUNNER = runners.TESTING_TASK_RUNNER, None
+    yield
+    runners.TESTING_TASK_RUNNER = before
 
 
 # -- E08 ----------------------------------------------------------------------------------------
