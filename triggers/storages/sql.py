@@ -158,13 +158,14 @@ class Statements:
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s AND "due_at" <= %s'
             + current
         )
+        # Not MAX(): PostgreSQL reads all rows for it as long as a table has no statistics.
         self.count = sql(
-            '(SELECT MAX("number") FROM "triggers_instance"'
-            f' WHERE "session_id" = %s AND "task" = %s{current})'
+            '(SELECT "number" FROM "triggers_instance" WHERE "session_id" = %s AND "task" = %s'
+            f' ORDER BY "number" DESC LIMIT 1{current})'
         )
         self.latest = sql(
-            '(SELECT MAX("seq") FROM "triggers_firing"'
-            f' WHERE "session_id" = %s AND "trigger" = %s{current})'
+            '(SELECT "seq" FROM "triggers_firing" WHERE "session_id" = %s AND "trigger" = %s'
+            f' ORDER BY "seq" DESC LIMIT 1{current})'
         )
         self.add_instance = sql(
             f'INSERT INTO "triggers_instance" ("session_id", {instance})'
