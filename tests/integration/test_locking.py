@@ -12,9 +12,12 @@ import pytest
 from django.conf import settings
 from django.db import connections, transaction
 
+from tests.contract.custom_storage import FolderStorage
 from tests.servers import database_params, subprocess_environment
 from triggers.exceptions import StorageUnavailable
 from triggers.locking import session_lock
+from triggers.manager import TriggerManager
+from triggers.testing.racing import Recorded
 
 COUNT = """
 import sys
@@ -22,6 +25,8 @@ import django
 django.setup()
 from pathlib import Path
 from triggers.locking import session_lock
+from triggers.manager import TriggerManager
+from triggers.testing.racing import Recorded
 path, alias = Path(sys.argv[1]), sys.argv[2]
 for _ in range(40):
     with session_lock("counted", alias):
@@ -111,3 +116,44 @@ def test_a_lock_table_that_is_missing_is_named() -> None:
     finally:
         with connections["postgresql"].cursor() as cursor:
             cursor.execute("ALTER TABLE gone RENAME TO triggers_sessionlock")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_runner_is_called_after_the_save_and_not_without_it(tmp_path: Path) -> None:
+    saves: list[bool] = [False, True]
+
+    class Careless(FolderStorage):
+        name = "careless"
+
+        def _save(self) -> None:
+            if not saves.pop(0):
+                raise OSError("the disk is full")
+            super()._save()
+
+    manager = TriggerManager(Careless("s", folder=str(tmp_path)))
+    manager.default_task_runner_name = "synchronous"
+    saves.insert(0, True)
+    manager.update_configuration({"t_x": {"after": ["a"], "run": Recorded.name}})
+    with pytest.raises(OSError, match="full"), manager.storage.acquire_lock():
+        manager.fire("a")
+    assert list(manager.storage) == []
+    saves.extend([True, True, True])
+    with manager.storage.acquire_lock() as locked:
+        assert locked is manager.storage
+        manager.fire("a")
+        assert manager.storage["t_x#0"].status == "scheduled"
+    assert manager.storage["t_x#0"].status == "finished"
+
+
+@pytest.mark.skipif("postgresql" not in settings.DATABASES, reason="no postgresql server answers")
+@pytest.mark.django_db(transaction=True, databases=["postgresql"])
+def test_a_lock_whose_connection_was_ended_is_not_held_any_more() -> None:
+    with session_lock("ended", "postgresql") as is_held:
+        assert is_held()
+        with connections["postgresql"].cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_class c ON c.oid = relation"
+                " WHERE relname = 'triggers_sessionlock' AND pid <> pg_backend_pid()"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        assert not is_held()

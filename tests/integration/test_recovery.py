@@ -13,8 +13,9 @@ from uuid import uuid4
 import pytest
 
 from tests.servers import subprocess_environment
-from triggers import recovery
+from triggers import attempt, recovery
 from triggers.clock import frozen_time
+from triggers.engine.lifecycle import Finish
 from triggers.exceptions import StorageUnavailable
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.storages.database import DatabaseStorageBackend
@@ -141,6 +142,82 @@ def test_hooks_of_replay_and_skip_come_after_what_they_are_about() -> None:
     skipped = manager.calls.index(("post_skip", "t_x#1", True))
     assert manager.calls.index(("post_fire", "t_x", ["t_y#0"])) < skipped
     assert statuses(manager)["t_y#0"] == "finished"
+
+
+class MirroringManager(TriggerManager):
+    """Fires everything into an audit session as well, and then does its own."""
+
+    name = "test-mirroring"
+
+    def fire(self, trigger_name: str, *args: Any, **kwargs: Any) -> FireResult:
+        TriggerManager(MemoryStorageBackend("audit")).fire(trigger_name, *args, **kwargs)
+        return super().fire(trigger_name, *args, **kwargs)
+
+
+def test_an_overridden_fire_may_fire_the_same_name_into_another_session() -> None:
+    manager = MirroringManager(MemoryStorageBackend("mirrored"))
+    manager.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+    manager.fire("a")
+    for storage in (manager.storage, MemoryStorageBackend("audit")):
+        assert [each.trigger for each in storage.find_firings()] == ["a", "t_x"]
+    assert [each.cause for each in manager.storage.find_firings()] == [None, "t_x#0"]
+
+
+def test_a_mark_is_settled_by_the_manager_that_left_it(settings: Any) -> None:
+    settings.TRIGGERS = {"mem": {"STORAGE": "memory"}}
+    plain = TriggerManager(MemoryStorageBackend("theirs"))
+    plain.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+    WatchingManager.broken.add("post_fire")
+    WatchingManager(plain.storage).fire("b")
+    WatchingManager.broken.clear()
+    WatchingManager.calls.clear()
+    with frozen_time(plain.storage.now() + LATER):
+        assert recovery.redeliver("mem").marks == 1
+    assert WatchingManager.calls == [("post_fire", "b", [])]
+    with frozen_time(plain.storage.now() + 2 * LATER):
+        assert recovery.redeliver("mem").marks == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_with_many_due_rows_does_not_hide_the_others() -> None:
+    crowd = TriggerManager(DatabaseStorageBackend("crowd"))
+    other = TriggerManager(DatabaseStorageBackend("other"))
+    for manager in (crowd, other):
+        manager.default_task_runner_name = "no-such-runner"
+        manager.update_configuration({"t_x": {"andEvery": "p", "run": Counted.name}})
+    for _ in range(12):
+        crowd.fire("p")
+    other.fire("p")
+    with frozen_time(crowd.storage.now() + LATER):
+        assert DatabaseStorageBackend.overdue(2) == ["crowd", "other"]
+
+
+def test_a_result_survives_a_storage_that_does_not_answer_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hiccups = [StorageUnavailable("flaky", "hiccup")] * 2
+
+    class Flaky(MemoryStorageBackend):
+        def transact(self, event: Any) -> Any:
+            if isinstance(event, Finish) and hiccups:
+                raise hiccups.pop()
+            return super().transact(event)
+
+    monkeypatch.setattr(attempt, "REPORT_PAUSES", (0, 0, 0))
+    manager = TriggerManager(Flaky("flaky"))
+    manager.update_configuration(
+        {
+            "t_x": {"after": ["a"], "run": Counted.name},
+            "t_y": {"after": ["t_x"], "run": Counted.name},
+        }
+    )
+    manager.fire("a")
+    assert hiccups == []
+    assert statuses(manager) == {"t_x#0": "finished", "t_y#0": "finished"}
+    hiccups += [StorageUnavailable("flaky", "down")] * 4
+    manager.update_configuration({"t_z": {"after": ["z"], "run": Counted.name}})
+    manager.fire("z")
+    assert statuses(manager)["t_z#0"] == "running", "work that was done is never called failed"
 
 
 def test_a_manager_without_overrides_leaves_no_marks() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +16,9 @@ import pytest
 from celery import current_app
 
 from triggers import runners
-from triggers.exceptions import UnknownBackend, UnknownTask
+from triggers.attempt import claim
+from triggers.engine.lifecycle import Claim, Retry
+from triggers.exceptions import InvalidTrigger, UnknownBackend, UnknownTask
 from triggers.manager import TriggerManager, manager_from
 from triggers.runners import (
     BaseTaskRunner,
@@ -330,6 +335,65 @@ def test_a_task_without_run_says_so() -> None:
 def test_celerys_own_retry_options_are_refused_with_the_one_to_use() -> None:
     with pytest.raises(TypeError, match="does not take countdown, eta; use cooldown"):
         Relay().retry(countdown=3, eta=None)
+
+
+def test_one_instance_that_cannot_be_executed_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module_that_raises.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    manager = manager_with(
+        t_a={"after": ["a"], "run": "module_that_raises.Task"}, t_b={"after": ["a"]}
+    )
+    manager.default_task_runner_name = SynchronousTaskRunner.name
+    manager.fire("a")
+    assert statuses(manager) == {"t_a#0": "failed", "t_b#0": "finished"}
+    assert "division by zero" in manager.storage["t_a#0"].metadata["exception"]["message"]
+
+
+@pytest.mark.parametrize("cooldown", [-1, 1e13, float("inf")])
+def test_a_cooldown_that_makes_no_sense_fails_the_task(cooldown: float) -> None:
+    class Impatient(TriggerTask):
+        def _run(self, context: TaskContext) -> None:
+            raise self.retry(ValueError("x"), cooldown=cooldown)
+
+    manager = manager_with(t_x={"after": ["a"], "run": Impatient.name})
+    manager.default_task_runner_name = SynchronousTaskRunner.name
+    manager.fire("a")
+    assert statuses(manager) == {"t_x#0": "failed"}
+    del current_app.tasks[Impatient.name]
+
+
+def test_a_worker_that_comes_a_little_early_waits() -> None:
+    manager = manager_with(t_f={"after": ["a"], "run": Flaky.name, "using": "celery"})
+    storage = manager.storage
+    storage.create_instance("t_f", kwargs={"a": {}})
+    key, soon = ("t_f", 0), timedelta(seconds=0.3)
+    storage.transact(Claim(key=key, token="1"))
+    storage.transact(Retry(key=key, token="1", cooldown=soon))
+    started = time.monotonic()
+    attempt = claim(manager, "t_f#1")
+    assert attempt is not None
+    assert time.monotonic() - started >= 0.2
+    storage.transact(Retry(key=("t_f", 1), token=attempt.token, cooldown=timedelta(hours=1)))
+    assert claim(manager, "t_f#2") is None
+    assert statuses(manager)["t_f#2"] == "scheduled"
+
+
+@pytest.mark.parametrize(
+    "options", [{"kwargs": {"a": 5}}, {"status": "nonsense"}, {"status": "finished"}]
+)
+def test_an_instance_that_cannot_be_made_is_not_made(options: dict[str, Any]) -> None:
+    manager = manager_with(t_x={"after": ["a", "b"]})
+    with pytest.raises((ValueError, TypeError)):
+        manager.storage.create_instance("t_x", **options)
+    assert statuses(manager) == {}
+
+
+def test_an_empty_idempotency_key_is_refused() -> None:
+    manager = manager_with(t_x={"andEvery": "p"})
+    with pytest.raises(InvalidTrigger, match="an idempotency key must not be empty"):
+        manager.fire("p", idempotency_key="")
 
 
 def test_a_forked_process_has_threads_of_its_own() -> None:

@@ -35,7 +35,12 @@ from triggers.engine.lifecycle import (
     Skip,
     SkipFailed,
 )
-from triggers.exceptions import IdempotencyConflict, InvalidTransition, InvalidTrigger
+from triggers.exceptions import (
+    ConfigurationError,
+    IdempotencyConflict,
+    InvalidTransition,
+    InvalidTrigger,
+)
 from triggers.types import BY_HAND, FireResult, Status
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -317,6 +322,35 @@ def test_an_instance_made_by_hand_takes_part_like_any_other() -> None:
     assert session.do(Fire(trigger="b")).outcome.scheduled == ("t_x#0", "t_x#1")
     complete = session.do(Create(task="t_x", kwargs="{}", given=("a", "b"))).outcome
     assert complete.status is Status.SCHEDULED
+
+
+def test_an_instance_made_by_hand_can_be_given_a_status_at_once() -> None:
+    session = Session(t_x={"after": ["a", "b"]})
+    made = session.do(Create(task="t_x", status=Status.SCHEDULED))
+    assert (made.outcome.status, list(made.scheduled)) == (Status.SCHEDULED, [("t_x", 0)])
+    assert session.do(Create(task="t_x", status=Status.UNSTARTED)).outcome.status == "unstarted"
+    with pytest.raises(InvalidTransition):
+        session.do(Create(task="t_x", status=Status.FINISHED))
+    assert list(session.state.instances) == [("t_x", 0), ("t_x", 1)]
+
+
+def test_a_complete_copy_takes_part_when_its_task_is_replaced() -> None:
+    session = Session(t_x={"after": ["a"]})
+    session.do(Fire(trigger="a"))
+    session.do(Clone(key=("t_x", 0)))
+    assert session.state.awaiting == {}
+    session.do(Configure(configuration=parse({"t_x": {"after": ["a", "z"], "run": "x"}})))
+    assert session.do(Fire(trigger="z")).outcome.scheduled == ("t_x#1",)
+
+
+def test_a_task_that_would_reserve_a_name_in_use_is_refused() -> None:
+    session = Session(t_x={"after": ["order:paid"]})
+    before = copy.deepcopy(session.state)
+    with pytest.raises(ConfigurationError, match=r"t_x\.after: 'order:paid' is reserved"):
+        session.do(Configure(configuration=parse({"order": {"after": ["a"], "run": "x"}})))
+    assert session.state == before
+    session.do(Fire(trigger="order:paid"))
+    assert session.statuses() == {"t_x#0": "scheduled"}
 
 
 def test_recovery_takes_what_is_due_and_nothing_else() -> None:
