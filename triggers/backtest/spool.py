@@ -104,9 +104,13 @@ class Spool:
     def seal(self) -> None:
         """Sort what was added; afterwards workers can read it, and nothing can be added."""
         self._flush()
-        with closing(self._database) as database:
-            database.execute(_INDEX)
-            database.commit()
+        self._database.execute(_INDEX)
+        self._database.commit()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; does nothing the second time."""
+        self._database.close()
 
     def _flush(self) -> None:
         self._database.executemany(_INSERT, self._batch)

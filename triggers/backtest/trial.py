@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -105,7 +106,8 @@ class Trial:
             path = Path(directory) / "spool.sqlite3"
             spool = Spool(path, workers=self.workers, shuffle=self.shuffle)
             missing = outside_triggers(configuration)
-            malformed = self._fill(spool, missing, reporter)
+            with closing(spool):
+                malformed = self._fill(spool, missing, reporter)
             job = Job(
                 run_id=self.run_id,
                 storage=self.storage,
