@@ -14,4 +14,4 @@ class TriggersConfig(AppConfig):
 
     def ready(self) -> None:
         # Registering system checks is what importing this module does.
-        from triggers import checks  # noqa: F401
+        from triggers import checks  # noqa: F401  # importing is what registers them

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from triggers import conf
+from triggers.engine import Pending
 from triggers.engine.events import Recover
 from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
@@ -92,15 +93,15 @@ def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None)
     transition = manager.storage.transact(Recover())
     marks = transition.pending
     # A hook belongs to the manager that left its mark, which need not be the session's.
-    for name in dict.fromkeys(mark.data["manager"] for mark in marks if alias is not None):
-        if name != manager.name:
-            other = _manager(name, manager.storage, alias)
-            theirs = [mark for mark in marks if mark.data["manager"] == name]
-            follow_up(other, replace(transition, pending=theirs, scheduled=()))
-            transition = replace(
-                transition, pending=[mark for mark in transition.pending if mark not in theirs]
-            )
-    follow_up(manager, transition)
+    theirs: dict[str, list[Pending]] = {}
+    for mark in marks:
+        name = manager.name if alias is None else mark.data["manager"]
+        theirs.setdefault(name, []).append(mark)
+    # What is the session's own first: another manager may not even be known here.
+    follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
+    for name, pending in theirs.items():
+        other = _manager(name, manager.storage, alias)
+        follow_up(other, replace(transition, pending=pending, scheduled=()))
     found.sent = len(list(transition.scheduled))
     found.marks = len(marks)
     return found

@@ -178,6 +178,20 @@ def test_a_mark_is_settled_by_the_manager_that_left_it(settings: Any) -> None:
         assert recovery.redeliver("mem").marks == 0
 
 
+def test_a_mark_of_a_manager_that_is_not_known_holds_up_no_instance(settings: Any) -> None:
+    settings.TRIGGERS = {"mem": {"STORAGE": "memory"}}
+    plain = TriggerManager(MemoryStorageBackend("mixed"))
+    plain.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+    plain.default_task_runner_name = "no-such-runner"
+    plain.fire("a")
+    WatchingManager.broken.add("post_fire")
+    WatchingManager(plain.storage).fire("b")
+    trigger_managers.unregister(WatchingManager.name)
+    with frozen_time(plain.storage.now() + LATER):
+        assert recovery.redeliver("mem").failed == 1
+    assert statuses(plain) == {"t_x#0": "finished"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_session_with_many_due_rows_does_not_hide_the_others() -> None:
     crowd = TriggerManager(DatabaseStorageBackend("crowd"))

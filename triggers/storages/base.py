@@ -20,7 +20,7 @@ from triggers.exceptions import StorageUnavailable
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
 from triggers.storages.session import SessionStorage
-from triggers.storages.whole import commit, is_overdue, select_firings, select_instances
+from triggers.storages.whole import commit, select_firings, select_instances
 from triggers.types import Firing, Instance, TaskConfig, TaskInstance
 
 
@@ -116,10 +116,6 @@ class BaseTriggerStorage(SessionStorage):
         Call :func:`triggers.recovery.recover` for the sessions that you know of.
         """
         return ()
-
-    def is_due(self) -> bool:
-        """Whether recovery has something to do in this session."""
-        return is_overdue(self._view(), self)
 
     @property
     def lock_name(self) -> str:

@@ -60,7 +60,7 @@ def persistently(connection: Any, attempt: Callable[[], T]) -> T:
         # Full jitter, so that those who met once do not meet again.
         most = min(0.002 * 2 ** (_ATTEMPTS - attempts_left), _LONGEST_PAUSE)
         time.sleep(random.uniform(0, most))
-    raise AssertionError("the last attempt returns or raises")  # pragma: no cover
+    raise AssertionError("the last attempt returns or raises")  # pragma: no cover  # for mypy
 
 
 def is_transient(error: DatabaseError) -> bool:

@@ -87,7 +87,8 @@ class Orders:
                     test(*args, order=order, **kwargs)
 
         # So that pytest does not look for a fixture called "order".
-        run_all.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        shown = signature.replace(parameters=others)
+        run_all.__signature__ = shown  # type: ignore[attr-defined]  # any function may have one
         return run_all
 
 
