@@ -46,7 +46,11 @@ autodoc_typehints_description_target = "documented"
 
 nitpicky = True
 # Type variables: autodoc shows their names in signatures, and they have no place of their own.
-nitpick_ignore = [("py:class", "triggers.exceptions.E"), ("py:class", "triggers.task.F")]
+nitpick_ignore = [
+    ("py:class", "triggers.conditions.registered.F"),
+    ("py:class", "triggers.exceptions.E"),
+    ("py:class", "triggers.task.F"),
+]
 # Without intersphinx, which needs a network, nothing outside the package can be linked to.
 nitpick_ignore_regex = [
     (r"py:.*", r"(builtins|collections|datetime|decimal|enum|logging|types|typing|uuid)(\..*)?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
 
 
 class TriggersConfig(AppConfig):
@@ -15,3 +16,7 @@ class TriggersConfig(AppConfig):
     def ready(self) -> None:
         # Registering system checks is what importing this module does.
         from triggers import checks  # noqa: F401  # importing is what registers them
+
+        # Like the admin: the module `workflows` of every installed app, in every process, so that
+        # a worker knows the predicates and providers that a configuration names.
+        autodiscover_modules("workflows")

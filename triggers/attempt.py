@@ -86,21 +86,14 @@ class Attempt:
 
     def finish(self, result: str) -> None:
         """The task returned this."""
-        manager = self.manager
-        event = Finish(
-            key=self.key,
-            token=self.token,
-            metadata=self._log_metadata(),
-            result=result,
-            fold=manager.folds_cascades,
-            hooks=manager.overridden_hooks,
-        )
-        self._report(event)
+        metadata = self._log_metadata()
+        self._report(Finish(key=self.key, token=self.token, metadata=metadata, result=result))
 
     def fail(self, error: BaseException) -> None:
         """The task raised."""
         metadata = {**self._log_metadata(), **_describe(error)}
-        self._report(Fail(key=self.key, token=self.token, metadata=metadata))
+        failure = payload.dump(failure_of(self.instance, metadata["exception"]))
+        self._report(Fail(key=self.key, token=self.token, metadata=metadata, failure=failure))
 
     def skip(self, skip: TaskSkip) -> None:
         """The task skipped itself."""
@@ -208,12 +201,9 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def _describe_one(error: BaseException) -> dict[str, Any]:
-    names = []
-    for cls in type(error).__mro__[:-1]:
-        names += [cls.__qualname__, f"{cls.__module__}.{cls.__qualname__}"]
     described: dict[str, Any] = {
         "type": f"{type(error).__module__}.{type(error).__qualname__}",
-        "types": names,
+        "types": class_names(type(error)),
         "message": payload.safe_text(_printed(error), 10_000),
         "context": {
             payload.safe_text(str(name)): payload.describe(value)
@@ -223,6 +213,29 @@ def _describe_one(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
         described["cause"] = _describe_one(error.__cause__)
     return described
+
+
+def class_names(cls: type) -> list[str]:
+    """Names of a class and its bases, from the class up, each simple and qualified."""
+    names = []
+    for each in cls.__mro__[:-1]:
+        names += [each.__qualname__, f"{each.__module__}.{each.__qualname__}"]
+    return names
+
+
+def failure_of(instance: TaskInstance, exception: Any) -> dict[str, Any]:
+    """What the outcome ``t_x:failed`` of an instance carries.
+
+    :param exception: what the instance's metadata say about the exception, if there was one.
+    """
+    known = exception if isinstance(exception, Mapping) else {}
+    return {
+        "type": known.get("type", ""),
+        "types": known.get("types", []),
+        "message": known.get("message", "set by hand"),
+        "kwargs": instance.arguments,
+        "attempt": instance.retries + max(instance.attempt, 1),
+    }
 
 
 def _printed(error: BaseException) -> str:

@@ -131,6 +131,59 @@ class UnknownTask(TriggersError, LookupError):
         super().__init__(reason)
 
 
+class CannotRegister(TriggersError, TypeError, ValueError):
+    """This function cannot be called by name from a configuration.
+
+    :ivar kind: ``"predicate"`` or ``"provider"``.
+    :ivar function: what was to be registered.
+    """
+
+    def __init__(self, kind: str, function: object, reason: str) -> None:
+        self.kind = kind
+        self.function = function
+        name = getattr(function, "__qualname__", None) or repr(function)
+        super().__init__(f"Cannot register {name} as a {kind}: {reason}")
+
+
+class UnregisteredFunction(TriggersError, LookupError):
+    """No predicate, or no provider, is registered under this name in this process.
+
+    :ivar kind: ``"predicate"`` or ``"provider"``.
+    :ivar name: the name asked for.
+    """
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        self.kind = kind
+        self.name = name
+        if any(mark in name for mark in ".:"):
+            hint = f"An import path is not accepted: write the name given to @{kind}(…)."
+        else:
+            hint = (
+                f"Put it under @{kind}({name!r}) in a module that every process imports, such as "
+                "the workflows.py of an installed app."
+            )
+        registered = ", ".join(known) or "none"
+        super().__init__(f"No {kind} is registered as {name!r} (registered: {registered}). {hint}")
+
+
+class PredicateFailed(TriggersError, ValueError):
+    """A predicate raised an exception (the ``__cause__``) instead of giving an answer.
+
+    :ivar predicate: its name.
+    :ivar trigger: the trigger that was fired; empty if that is not known.
+    """
+
+    def __init__(self, predicate: str, trigger: str, reason: str) -> None:
+        self.predicate = predicate
+        self.trigger = trigger
+        self._reason = reason
+        super().__init__(predicate, trigger, reason)
+
+    def __str__(self) -> str:
+        of = f" for {self.trigger!r}" if self.trigger else ""
+        return f"The predicate {self.predicate!r} failed{of}: {self._reason}"
+
+
 class InstanceNotFound(TriggersError, KeyError):
     """The session has no task instance of this name.
 

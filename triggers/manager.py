@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from triggers import conf, outbox, payload, runners
+from triggers.attempt import class_names, failure_of
 from triggers.configuration import parse, suspicions
 from triggers.engine import Event, Hooks, Transition
 from triggers.engine.events import Configure, Fire
@@ -28,6 +30,12 @@ from triggers.exceptions import (
     InvalidTrigger,
     UnknownBackend,
     UnknownTask,
+)
+from triggers.explain import (
+    FiringExplanation,
+    InstanceExplanation,
+    SessionExplanation,
+    TaskExplanation,
 )
 from triggers.logging import log
 from triggers.registry import Registry
@@ -47,7 +55,12 @@ from triggers.types import (
 trigger_managers = Registry("triggers.managers", "triggers.manager.TriggerManager")
 
 
-_HOOKS = ("post_fire", "post_replay", "post_skip")
+_HOOKS = {
+    "fire": "fire",
+    "post_fire": "_post_fire",
+    "post_replay": "_post_replay",
+    "post_skip": "_post_skip",
+}
 
 
 class TriggerManager:
@@ -139,12 +152,17 @@ class TriggerManager:
             trigger=check_name(trigger_name, "a trigger name"),
             kwargs=kwargs,
             key=_checked_key(idempotency_key),
-            hooks=self.overridden_hooks,
         )
         cascade = outbox.take_cascade(self.storage, trigger_name)
         if cascade is not None:
             return self._fire(
-                replace(event, cause=cascade.cause, depth=cascade.depth, settles=cascade.ref)
+                replace(
+                    event,
+                    also=cascade.also,
+                    cause=cascade.cause,
+                    depth=cascade.depth,
+                    settles=cascade.ref,
+                )
             )
         if self.storage.defers_firings:
             self._refuse_reserved(trigger_name)
@@ -174,7 +192,7 @@ class TriggerManager:
         if replacement_kwargs is not None:
             what = f"replacement kwargs of {key[0]}#{key[1]}"
             replacement = payload.encode_by_trigger(replacement_kwargs, what)
-        event = Replay(key=key, replacement=replacement, hooks=self.overridden_hooks)
+        event = Replay(key=key, replacement=replacement)
         return self._presented(self.apply(event))
 
     def skip_failed_instance(
@@ -197,8 +215,6 @@ class TriggerManager:
             key=key,
             cascade=cascade,
             result=None if result is None else self._encoded(result, f"result of {key[0]}"),
-            fold=self.folds_cascades,
-            hooks=self.overridden_hooks,
         )
         return self._presented(self.apply(event))
 
@@ -217,21 +233,28 @@ class TriggerManager:
 
         :param status: the new status; only the changes of the status diagram are possible.
         :param metadata: added to the instance's metadata.
-        :param cascade: fire the task's name, with ``cascade_kwargs``.
+        :param cascade: fire the task's name too, with ``cascade_kwargs``. The outcome that the
+            status is (``t_x:failed``, …) is fired in any case.
         :returns: the changed instance.
         :raises ValueError: there is no such status.
         :raises InvalidTransition: (a ``ValueError``) the status cannot follow the present one.
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
         """
         key = self.storage.key_of(task_instance)
+        checked = checked_metadata(metadata)
+        self._encoded(cascade_kwargs, f"cascade kwargs of {key[0]}")
+        outcome = dict(cascade_kwargs or {}) if cascade else {}
+        if status == Status.FAILED:
+            instance = self.storage[f"{key[0]}#{key[1]}"]
+            outcome = {**failure_of(instance, checked.get("exception")), **outcome}
+        elif status == Status.ABANDONED:
+            outcome = {"reason": "by hand", **outcome}
         event = SetStatus(
             key=key,
             status=Status(status),
-            metadata=checked_metadata(metadata),
+            metadata=checked,
             cascade=bool(cascade),
-            kwargs=self._encoded(cascade_kwargs, f"cascade kwargs of {key[0]}"),
-            fold=self.folds_cascades,
-            hooks=self.overridden_hooks,
+            kwargs=payload.dump(outcome),
         )
         return self._presented(self.apply(event))
 
@@ -261,6 +284,28 @@ class TriggerManager:
         """Instances that are not resolved."""
         return self.storage.get_unresolved_instances()
 
+    def explain(
+        self, what: str | TaskInstance | TaskConfig | None = None
+    ) -> SessionExplanation | TaskExplanation | InstanceExplanation:
+        """Say what waits for what, what was decided by which firing, and what was filtered out.
+
+        Only reads; no predicate is called.
+
+        :param what: a task or an instance, by name or as object; ``None`` means the session.
+        :returns: sentences through ``str()``, plain JSON through ``to_json()``.
+        :raises UnknownTask: (a ``LookupError``) the session has no such task.
+        :raises InstanceNotFound: (a ``KeyError``) the session has no such instance.
+        """
+        return self.storage.explain(what)
+
+    def explain_firing(self, seq: int) -> FiringExplanation:
+        """Say where a firing came from, and what it caused.
+
+        :param seq: position in the session's history, from 1; ``FireResult.seq``.
+        :raises FiringNotFound: (a ``LookupError``) the session has no such firing.
+        """
+        return self.storage.explain_firing(seq)
+
     # -- hooks for subclasses -------------------------------------------------------------------
 
     def _post_fire(self, trigger_name: str, tasks_scheduled: list[TaskInstance]) -> None:
@@ -277,24 +322,15 @@ class TriggerManager:
     @property
     def overridden_hooks(self) -> Hooks:
         """The hooks that this manager overrides; only those cost anything."""
-        overridden = (
-            hook
-            for hook in _HOOKS
-            if getattr(getattr(self, f"_{hook}"), "__func__", None)
-            is not getattr(TriggerManager, f"_{hook}")
-        )
-        return Hooks(self.name, frozenset(overridden))
-
-    @property
-    def folds_cascades(self) -> bool:
-        """Whether a cascade may be decided together with what caused it.
-
-        It may not if ``fire`` is overridden: then the override sees every cascade.
-        """
-        return getattr(self.fire, "__func__", None) is TriggerManager.fire
+        if vars(self).keys().isdisjoint(_HOOKS.values()):
+            return _overridden_in_class(type(self))
+        return _overridden_in(self)
 
     def apply(self, event: Event) -> Transition:
         """Have the storage decide and commit an event, then hand on what it made ready."""
+        hooks = self.overridden_hooks
+        if hooks != event.hooks:
+            event = event.under(hooks)
         transition = self.storage.transact(event)
         if transition.scheduled or transition.pending:
             self.storage.when_committed(partial(outbox.follow_up, self, transition))
@@ -324,7 +360,7 @@ class TriggerManager:
         """Record that an instance cannot be run, since nobody knows its task."""
         described = {
             "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "types": [type(error).__qualname__],
+            "types": class_names(type(error)),
             "message": str(error),
             "context": {"run": error.name},
         }
@@ -333,6 +369,7 @@ class TriggerManager:
             key=split_instance_name(instance.name),
             status=Status.FAILED,
             metadata={"exception": described, "traceback": ""},
+            kwargs=payload.dump(failure_of(instance, described)),
         )
         try:
             self.apply(event)
@@ -400,6 +437,26 @@ class TriggerManager:
         if task is not None:
             reason = f"the name is reserved for the outcome of task {task!r}."
             raise InvalidTrigger(trigger, reason)
+
+
+def _overridden_in(owner: Any) -> Hooks:
+    names = (
+        hook
+        for hook, method in _HOOKS.items()
+        if getattr(getattr(owner, method), "__func__", getattr(owner, method))
+        is not getattr(TriggerManager, method)
+    )
+    return Hooks(owner.name, frozenset(names))
+
+
+def _overridden_in_class(cls: type[TriggerManager]) -> Hooks:
+    hooks = _hooks_by_class.get(cls)
+    if hooks is None:
+        hooks = _hooks_by_class[cls] = _overridden_in(cls)
+    return hooks
+
+
+_hooks_by_class: WeakKeyDictionary[type, Hooks] = WeakKeyDictionary()
 
 
 def manager_from(reference: Mapping[str, Any]) -> TriggerManager:

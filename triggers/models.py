@@ -88,19 +88,22 @@ class Session(models.Model):
 
 
 class Firing(models.Model):
-    """A firing that has been decided."""
+    """A firing that has been decided. A further row, without kwargs, for each further name."""
 
     session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
     seq = models.BigIntegerField()
     trigger = NameField(max_length=NAME_LIMIT)
-    kwargs = models.TextField()
+    kwargs = models.TextField(null=True)  # noqa: DJ001  # see above
     at = InstantField()
     key = NameField(max_length=NAME_LIMIT, null=True)  # none was given
     cause = models.CharField(max_length=NAME_LIMIT + 20, null=True)  # noqa: DJ001  # the world
+    refused = models.TextField(null=True)  # noqa: DJ001  # it counted for every task
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["session", "seq"], name="triggers_firing_seq")
+            models.UniqueConstraint(
+                fields=["session", "seq", "trigger"], name="triggers_firing_name"
+            )
         ]
         indexes = [
             models.Index(fields=["session", "trigger", "seq"], name="triggers_firing_trigger")
@@ -150,6 +153,10 @@ class Instance(models.Model):
     depth = models.IntegerField()
     created_at = InstantField()
     changed_at = InstantField()
+    counted = models.TextField(null=True)  # noqa: DJ001  # nothing is held more than once
+    told = models.TextField(null=True)  # noqa: DJ001  # nobody has taken an outcome
+    timer_at = InstantField(null=True)
+    decided_by = models.BigIntegerField(null=True)
 
     class Meta:
         constraints = [
@@ -157,7 +164,9 @@ class Instance(models.Model):
                 fields=["session", "task", "number"], name="triggers_instance_number"
             )
         ]
-        indexes = [models.Index(fields=["session", "status"], name="triggers_instance_status")]
+        indexes = [
+            models.Index(fields=["session", "task", "status"], name="triggers_instance_task")
+        ]
 
     def __str__(self) -> str:
         return f"{self.task}#{self.number}"
@@ -186,6 +195,45 @@ class Awaited(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task}#{self.number} awaits {self.trigger}"
+
+
+class Passed(models.Model):
+    """The latest firing of a trigger that passed the filter of a task."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    task = NameField(max_length=NAME_LIMIT)
+    trigger = NameField(max_length=NAME_LIMIT)
+    seq = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "task", "trigger"], name="triggers_passed_trigger"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.trigger} passed {self.task}"
+
+
+class Timer(models.Model):
+    """When time alone changes a waiting instance."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
+    task = NameField(max_length=NAME_LIMIT)
+    number = models.IntegerField()
+    due_at = InstantField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["session", "task", "number"], name="triggers_timer_instance"
+            )
+        ]
+        indexes = [models.Index(fields=["session", "due_at"], name="triggers_timer_session")]
+
+    def __str__(self) -> str:
+        return f"{self.task}#{self.number} at {self.due_at}"
 
 
 class PendingMark(models.Model):

@@ -31,10 +31,12 @@ class Cascade:
     :ivar session: storage name and uid of the session that it belongs to.
     :ivar ref: the mark that the firing fulfils.
     :ivar cause: the instance whose outcome it is.
+    :ivar also: further names that are fired with the trigger.
     """
 
     session: tuple[str, str]
     trigger: str
+    also: tuple[str, ...]
     ref: str
     cause: str
     depth: int
@@ -100,7 +102,14 @@ def _fulfil(manager: TriggerManager, pending: Pending) -> None:
     data = pending.data
     if pending.kind == "cascade":
         session = _session(manager.storage)
-        cascade = Cascade(session, data["trigger"], pending.ref, data["cause"], data["depth"])
+        cascade = Cascade(
+            session=session,
+            trigger=data["trigger"],
+            also=tuple(data.get("also", ())),
+            ref=pending.ref,
+            cause=data["cause"],
+            depth=data["depth"],
+        )
         token = _cascade.set(cascade)
         try:
             manager.fire(data["trigger"], payload.decode(data["kwargs"]))
@@ -113,4 +122,4 @@ def _fulfil(manager: TriggerManager, pending: Pending) -> None:
         manager._post_replay(manager.storage[data["instance"]])
     else:
         manager._post_skip(manager.storage[data["instance"]], data["cascade"])
-    manager.storage.transact(Done(ref=pending.ref))
+    manager.apply(Done(ref=pending.ref))

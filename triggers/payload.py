@@ -97,6 +97,20 @@ def _canonical(text: str) -> str:
     return json.dumps(json.loads(text), sort_keys=True)
 
 
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two mappings as one, mappings in them likewise; where both have a value, ``over`` wins.
+
+    This is how ``withParams`` lie under the kwargs that were fired.
+    """
+    both = dict(under)
+    for key, value in over.items():
+        known = both.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            value = merged(known, value)
+        both[key] = value
+    return both
+
+
 def describe(value: object) -> Any:
     """A JSON-safe stand-in for a value of any type, for metadata that must never fail to store.
 

@@ -84,13 +84,13 @@ def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
     """Recover a session with the managers that it belongs to."""
     found = Recovered(sessions=1)
     for ref, name in storage.deferred():
-        found.decided += _manager(name, storage, alias).decide_deferred(ref) is not None
-    manager = _manager(storage.manager_name() or alias.manager, storage, alias)
+        found.decided += manager_of(name, storage, alias).decide_deferred(ref) is not None
+    manager = manager_of(storage.manager_name() or alias.manager, storage, alias)
     return _resend(manager, found, alias)
 
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
-    transition = manager.storage.transact(Recover())
+    transition = manager.storage.transact(Recover(hooks=manager.overridden_hooks))
     marks = transition.pending
     # A hook belongs to the manager that left its mark, which need not be the session's.
     theirs: dict[str, list[Pending]] = {}
@@ -100,14 +100,15 @@ def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None)
     # What is the session's own first: another manager may not even be known here.
     follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
     for name, pending in theirs.items():
-        other = _manager(name, manager.storage, alias)
+        other = manager_of(name, manager.storage, alias)
         follow_up(other, replace(transition, pending=pending, scheduled=()))
     found.sent = len(list(transition.scheduled))
     found.marks = len(marks)
     return found
 
 
-def _manager(name: str, storage: SessionStorage, alias: conf.Alias | None) -> TriggerManager:
+def manager_of(name: str, storage: SessionStorage, alias: conf.Alias | None) -> TriggerManager:
+    """A manager of this name, as an alias describes it."""
     manager: TriggerManager = trigger_managers.get(name, storage)
     if alias is not None:
         manager.alias_runner = alias.runner or ""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
+from triggers.arguments import call_method, caller
 from triggers.attempt import TaskRetry, TaskSkip, claim
-from triggers.exceptions import MaxRetriesExceeded, with_context
-from triggers.logging import LoggerContext, TaskLogger
+from triggers.context import TaskContext
+from triggers.exceptions import MaxRetriesExceeded
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
-from triggers.types import TaskInstance
+from triggers.workflows import Condition, Declaration, Workflow, define
+from triggers.workflows.spelling import Duration, Filter
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -41,79 +41,6 @@ LONGEST_COOLDOWN = timedelta(days=3650)
 _MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "delivery_mode", "priority")
 
 
-class TaskContext:
-    """What a task gets: the kwargs of the triggers, the manager, a logger.
-
-    :ivar manager: a manager on the instance's session, for firing further triggers.
-    :ivar task_instance: the instance that is running.
-    """
-
-    def __init__(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        self.manager = manager
-        self.task_instance = task_instance
-        self._loggers: list[TaskLogger] = []
-
-    @property
-    def instance_name(self) -> str:
-        """The name of the instance that is running, such as ``t_importSubject#0``."""
-        return self.task_instance.name
-
-    @cached_property
-    def trigger_kwargs(self) -> dict[str, dict[str, Any]]:
-        """Kwargs by trigger name, with ``withParams`` merged under what was fired."""
-        return _merge(self.task_instance.config.with_params, self.task_instance.kwargs)
-
-    def filter_kwargs(self, filters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Validate and transform :attr:`trigger_kwargs` with the Filters library.
-
-        :param filters: by trigger name: filters by kwarg name, as for a ``FilterMapper``.
-            Triggers that have none are left out of the result.
-        :raises ValueError: some value does not pass; the message names each one, and the
-            library's own messages are in the exception's context.
-        """
-        import filters as f
-
-        runner = f.FilterRunner(
-            f.FilterMapper({name: f.FilterMapper(dict(each)) for name, each in filters.items()}),
-            {name: self.trigger_kwargs.get(name, {}) for name in filters},
-        )
-        if runner.is_valid():
-            cleaned: dict[str, dict[str, Any]] = runner.cleaned_data
-            return cleaned
-        problems = [
-            f"{path}: {message['message']}"
-            for path, messages in runner.errors.items()
-            for message in messages
-        ]
-        message = f"{self.instance_name} got invalid kwargs: {'; '.join(problems)}"
-        raise with_context(ValueError(message), {"filter_messages": runner.errors})
-
-    def get_logger_context(
-        self, context: Mapping[str, Any] | None = None, *, logger: logging.Logger | None = None
-    ) -> LoggerContext:
-        """A ``with`` block that yields this instance's logger.
-
-        :param context: values for the ``context`` attribute of every record.
-        :param logger: where the records go; by default a logger named after the task.
-        """
-        name = self.task_instance.config.run
-        fields = {
-            "action": "run",
-            "session": self.manager.storage.uid,
-            "trigger": "",
-            "task": self.task_instance.task_name,
-            "instance": self.instance_name,
-        }
-        made = TaskLogger(logger or logging.getLogger(name), context, fields)
-        self._loggers.append(made)
-        return LoggerContext(made)
-
-    @property
-    def log_level(self) -> int:
-        """The highest level logged so far."""
-        return max((each.max_level for each in self._loggers), default=logging.NOTSET)
-
-
 class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     """A Celery task that runs when its triggers have fired.
 
@@ -133,6 +60,9 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     message_options: Mapping[str, Any] = {}
     """Options of ``apply_async`` for the messages that start it, such as ``queue``."""
 
+    declared_as: str | None = None
+    """The task's name in the workflow to which ``@trigger_task`` added it."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # As attributes of a task, Celery 5.7 deprecates them; as options of a message it does not.
@@ -147,8 +77,12 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             cls.name = f"{cls.__module__}.{cls.__name__}"
         _register(cls)
 
+    # `**arguments` is not in the signature, so that a subclass may leave it out.
     def _run(self, context: TaskContext) -> Mapping[str, Any] | None:
         """Do the work.
+
+        A task with ``withArgs`` also gets what the provider returned, as keyword arguments:
+        ``_run(self, context, **kwargs)``, or with a name for each.
 
         :returns: kwargs for the firing of the task's own name (``None`` means none).
         """
@@ -217,7 +151,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         context = TaskContext(manager, attempt.instance)
         try:
             try:
-                returned = self._run(context)
+                returned: Mapping[str, Any] | None = call_method(self._run, context)
             finally:
                 attempt.log_level = context.log_level
             result = attempt.encode(returned)
@@ -253,7 +187,24 @@ def execute(manager: TriggerManager, instance: str) -> None:
 def trigger_task(function: F, /) -> TriggerTask: ...
 @overload
 def trigger_task(
-    *, name: str | None = None, base: type[TriggerTask] = ..., **options: Any
+    *,
+    name: str | None = None,
+    base: type[TriggerTask] = ...,
+    workflow: str | Workflow | None = None,
+    task: str | None = None,
+    after: Condition | None = None,
+    unless: Condition | None = None,
+    and_every: Any = None,
+    when: Mapping[str, Filter | list[Filter]] | None = None,
+    within: Duration | None = None,
+    fresh: Mapping[str, Duration] | None = None,
+    at_most_every: Duration | None = None,
+    debounce: Mapping[str, Duration] | None = None,
+    with_params: Mapping[str, Mapping[str, Any]] | None = None,
+    with_args: Any = None,
+    using: str | None = None,
+    custom: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Callable[[F], TriggerTask]: ...
 def trigger_task(
     function: F | None = None,
@@ -261,37 +212,67 @@ def trigger_task(
     *,
     name: str | None = None,
     base: type[TriggerTask] = TriggerTask,
+    workflow: str | Workflow | None = None,
+    task: str | None = None,
+    custom: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> TriggerTask | Callable[[F], TriggerTask]:
-    """Turn a function into a registered trigger task.
+    """Turn a function into a registered trigger task, and add it to a workflow if there is one.
 
-    The function gets the :class:`TaskContext` if it takes an argument, and its return value is
-    treated like that of ``_run``. The original stays reachable as ``.function``.
+    The function gets the :class:`TaskContext`: as its parameter ``context``, or else as its first
+    one, if it takes any. With ``with_args`` it gets the arguments of the provider instead, and the
+    context if it has a parameter of that name. Its return value is treated like that of ``_run``.
+    The original stays reachable as ``.function``.
 
-    :param name: the task's name; by default ``module.function``.
+    :param name: the task's name for Celery, and for ``run``; by default ``module.function``.
     :param base: class to extend.
+    :param workflow: the workflow to add it to, or its name.
+    :param task: its name there; by default ``t_`` and the function's name.
+    :param after: and ``unless``, ``and_every``, ``when``, ``within``, ``fresh``,
+        ``at_most_every``, ``debounce``, ``with_params``, ``with_args``, ``using``: as for
+        :meth:`triggers.workflows.Workflow.task`.
+    :param custom: directives of your own.
     :param options: as for ``celery.shared_task``: ``max_retries``, ``queue``, ``priority``,
         ``time_limit``, ….
+    :raises TypeError: there are conditions, and no workflow.
+    :raises ConfigurationError: something in the conditions is wrong, or the workflow has a task of
+        this name.
     """
+    conditions = {each: options.pop(each) for each in _CONDITIONS & options.keys()}
+    given = {**conditions, "task": task, "custom": custom}
+    said = sorted(each for each, value in given.items() if value is not None)
 
     def decorate(function: F) -> TriggerTask:
-        takes_context = bool(inspect.signature(function).parameters)
+        run = name or f"{function.__module__}.{function.__name__}"
+        declared_as = None
+        if workflow is not None:
+            declared_as = task or f"t_{function.__name__}"
+            declaration = Declaration(run=run, custom=custom or {}, **conditions)
+            owner = workflow if isinstance(workflow, Workflow) else define(workflow)
+            owner.add(declared_as, declaration)
+        elif said:
+            raise TypeError(f"{run}: {', '.join(said)} without a workflow; add workflow='…'.")
+        call = caller(function)
 
-        def _run(self: TriggerTask, context: TaskContext) -> Any:
-            return function(context) if takes_context else function()
+        def _run(self: TriggerTask, context: TaskContext, /, **arguments: Any) -> Any:
+            return call(context, **arguments)
 
         attributes = {
-            "name": name or f"{function.__module__}.{function.__name__}",
+            "name": run,
             "_run": _run,
             "function": staticmethod(function),
+            "declared_as": declared_as,
             "__doc__": function.__doc__,
             "__module__": function.__module__,
             **options,
         }
         type(function.__name__, (base,), attributes)
-        return resolve(attributes["name"])
+        return resolve(run)
 
     return decorate if function is None else decorate(function)
+
+
+_CONDITIONS = {each.name for each in fields(Declaration)} - {"run", "custom"}
 
 
 def _register(cls: type[TriggerTask]) -> None:
@@ -300,14 +281,3 @@ def _register(cls: type[TriggerTask]) -> None:
     for app in _get_active_apps():
         if app.finalized:
             app.register_task(cls())
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings recursively; ``over`` wins."""
-    merged = dict(under)
-    for key, value in over.items():
-        known = merged.get(key)
-        if isinstance(known, Mapping) and isinstance(value, Mapping):
-            value = _merge(known, value)
-        merged[key] = value
-    return merged

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from triggers import payload
 from triggers.exceptions import InstanceNotFound, InvalidPayload, InvalidTrigger, InvalidUid
@@ -53,8 +53,8 @@ class TaskConfig:
 
     :ivar name: the task's name, such as ``t_importSubject``.
     :ivar run: name of the registered trigger task (a Celery task) that does the work.
-    :ivar after: names of the triggers that must fire, including ``and_every``.
-    :ivar unless: names of the triggers that, once all have fired, keep it from running.
+    :ivar after: names of the triggers that its ``after`` looks at, and ``and_every``.
+    :ivar unless: names of the triggers that its ``unless`` looks at.
     :ivar and_every: the trigger that makes further instances, or ``None``.
     :ivar using: name of the runner, or ``None`` for the manager's default.
     :ivar directives: the configuration as it was given, in plain JSON.
@@ -88,7 +88,22 @@ class TaskConfig:
         return f"<TaskConfig {self.name!r}>"
 
 
-KNOWN_DIRECTIVES = frozenset({"after", "andEvery", "unless", "withParams", "using", "run"})
+KNOWN_DIRECTIVES = frozenset(
+    {
+        "after",
+        "andEvery",
+        "unless",
+        "when",
+        "within",
+        "fresh",
+        "atMostEvery",
+        "debounce",
+        "withParams",
+        "withArgs",
+        "using",
+        "run",
+    }
+)
 """Directives with a meaning of their own; any other is kept as an extra."""
 
 
@@ -102,6 +117,8 @@ class Firing:
     :ivar at: when it was decided, aware UTC.
     :ivar key: the caller's idempotency key, or ``None``.
     :ivar cause: name of the instance whose outcome it is, or ``None`` for the outside world.
+    :ivar also: further names that were fired with it, as one.
+    :ivar refused: why it did not count for a task, by task name.
     """
 
     seq: int
@@ -110,6 +127,8 @@ class Firing:
     at: datetime
     key: str | None = None
     cause: str | None = None
+    also: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +151,7 @@ class FireResult:
     pending: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """The stored state of one task instance.
 
@@ -151,6 +170,12 @@ class Instance:
     :ivar lineage: number of the instance that this one retries or replays, first of its line.
     :ivar retries: how many retries of the lineage came before it.
     :ivar depth: how many cascades led to it, one from the other (0: none).
+    :ivar counted: sequence numbers of all firings held, by the names that are held more than once:
+        those with ``times``, oldest first; of a debounced burst that lasts, the first and the last.
+    :ivar told: of the first instance of a lineage: the tasks that have taken its outcome, by name.
+    :ivar timer_at: when time alone may change it next, or ``None``.
+    :ivar decided_by: sequence number of the firing that scheduled or abandoned it; ``None`` if that
+        was time, or somebody by hand.
     """
 
     task: str
@@ -170,10 +195,40 @@ class Instance:
     lineage: int = 0
     retries: int = 0
     depth: int = 0
+    counted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    timer_at: datetime | None = None
+    decided_by: int | None = None
 
     @property
     def name(self) -> str:
         return f"{self.task}#{self.number}"
+
+    def but(self, **fields: Any) -> Instance:
+        """A copy with other values in some fields; several times faster than ``replace``.
+
+        Deciding a firing consists of little else. It is why this class alone has no slots.
+        """
+        made = object.__new__(Instance)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(fields)
+        return made
+
+
+class InstanceSource(Protocol):
+    """Where an instance that people see finds what its record does not hold."""
+
+    def firings(self, record: Instance) -> dict[str, list[dict[str, Any]]]:
+        """Kwargs of all firings that it holds, by name, oldest first."""
+        ...
+
+    def is_ready(self, record: Instance) -> bool:
+        """Whether its ``after`` and ``andEvery`` hold."""
+        ...
+
+    def is_barred(self, record: Instance) -> bool:
+        """Whether its ``unless`` holds."""
+        ...
 
 
 class TaskInstance:
@@ -182,22 +237,12 @@ class TaskInstance:
     Obtained from a storage (``storage.instances["t_x#0"]``), never made by hand.
     """
 
-    __slots__ = ("_barred", "_load_kwargs", "_ready", "config", "record")
+    __slots__ = ("_source", "config", "record")
 
-    def __init__(
-        self,
-        record: Instance,
-        config: TaskConfig,
-        load_kwargs: Callable[[Instance], dict[str, dict[str, Any]]],
-        *,
-        ready: bool,
-        barred: bool,
-    ) -> None:
+    def __init__(self, record: Instance, config: TaskConfig, source: InstanceSource) -> None:
         self.record = record
         self.config = config
-        self._load_kwargs = load_kwargs
-        self._ready = ready
-        self._barred = barred
+        self._source = source
 
     def __repr__(self) -> str:
         return f"<TaskInstance {self.name!r}>"
@@ -236,7 +281,21 @@ class TaskInstance:
 
         A fresh copy; changing it changes nothing that is stored.
         """
-        return self._load_kwargs(self.record)
+        held = self._source.firings(self.record)
+        return {name: firings[0] for name, firings in held.items()}
+
+    @property
+    def firings(self) -> dict[str, list[dict[str, Any]]]:
+        """Kwargs of all firings of the ``after`` and ``andEvery`` triggers taken so far, by name.
+
+        Oldest first; more than one only where the configuration counts (``times``). A fresh copy.
+        """
+        return self._source.firings(self.record)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the task gets: :attr:`kwargs`, with ``withParams`` merged under them."""
+        return payload.merged(self.config.with_params, self.kwargs)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -293,17 +352,18 @@ class TaskInstance:
     @property
     def can_abandon(self) -> bool:
         """Whether its ``unless`` condition holds (and it is not abandoned already)."""
-        return self._barred and self.status != Status.ABANDONED
+        return self.status != Status.ABANDONED and self._source.is_barred(self.record)
 
     @property
     def can_schedule(self) -> bool:
         """Whether its status still allows scheduling; says nothing about its triggers."""
-        return self.status == Status.UNSTARTED and not self._barred
+        return self.status == Status.UNSTARTED and not self._source.is_barred(self.record)
 
     @property
     def can_run(self) -> bool:
-        """Whether all of its triggers have fired and it has not been started yet."""
-        return self._ready and (self.can_schedule or self.status == Status.SCHEDULED)
+        """Whether what it waits for has happened and it has not been started yet."""
+        may = self.status == Status.SCHEDULED or self.can_schedule
+        return may and self._source.is_ready(self.record)
 
     @property
     def can_replay(self) -> bool:

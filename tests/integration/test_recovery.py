@@ -237,13 +237,14 @@ def test_a_result_survives_a_storage_that_does_not_answer_for_a_moment(
 def test_a_manager_without_overrides_leaves_no_marks() -> None:
     manager = TriggerManager(MemoryStorageBackend("plain"))
     assert manager.overridden_hooks.names == frozenset()
-    assert manager.folds_cascades
+    assert manager.overridden_hooks.folds
     assert WatchingManager(manager.storage).overridden_hooks.names == {
+        "fire",
         "post_fire",
         "post_replay",
         "post_skip",
     }
-    assert not WatchingManager(manager.storage).folds_cascades
+    assert not WatchingManager(manager.storage).overridden_hooks.folds
 
 
 def test_redelivery_uses_the_manager_that_configured_the_session(settings: Any) -> None:

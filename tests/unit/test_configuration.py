@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from triggers.configuration import parse, restore, suspicions
-from triggers.exceptions import ConfigurationError, ConfigurationWarning
+from triggers import configuration
+from triggers.configuration import parse, restore
+from triggers.exceptions import ConfigurationError
 from triggers.manager import TriggerManager
 
 GOOD = {"after": ["a"], "run": "app.tasks.X"}
@@ -28,7 +31,8 @@ GOOD = {"after": ["a"], "run": "app.tasks.X"}
         ({"t" * 256: GOOD}, "t" * 256, "256 characters; 255 are allowed"),
         ({"t\x00": GOOD}, "t\x00", "U+0000"),
         ({"t_x": {**GOOD, "after": "a"}}, "t_x.after", "got str; write ['a']"),
-        ({"t_x": {**GOOD, "after": {"a": 1}}}, "t_x.after", "expected a list of trigger names"),
+        ({"t_x": {**GOOD, "after": 1}}, "t_x.after", "expected a list of trigger names, got int"),
+        ({"t_x": {**GOOD, "after": {"a": 1}}}, "t_x.after", "none of the keys all, any, atLeast"),
         ({"t_x": {**GOOD, "after": None}}, "t_x.after", "got NoneType"),
         ({"t_x": {**GOOD, "after": ["a", 7]}}, "t_x.after[1]", "must be a string, got int"),
         ({"t_x": {**GOOD, "after": ["a", ""]}}, "t_x.after[1]", "must not be empty"),
@@ -59,8 +63,14 @@ GOOD = {"after": ["a"], "run": "app.tasks.X"}
         ({"t_x": {**GOOD, "note": float("nan")}}, "t_x.note", "JSON has no nan"),
         ({"t_x": {**GOOD, "note": "x" * 2**21}}, "t_x.note", "bytes; 1,048,576 are allowed"),
         ({"t_x": {**GOOD, 5: 1}}, "t_x.5", "a directive must be a string, got int"),
-        ({"t_x": {**GOOD, "after": ["t_x:failed"]}}, "t_x.after", "reserved for the outcome"),
-        ({"t_x": {**GOOD, "andEvery": "t_x:ended"}}, "t_x.andEvery", "reserved for the outcome"),
+        (
+            {"t_x": {**GOOD, "after": ["t_x:expird"]}},
+            "t_x.after",
+            "t_x has no outcome 'expird'; write 't_x' once it finished, or one of t_x:failed, "
+            "t_x:skipped, t_x:abandoned, t_x:expired, t_x:ended",
+        ),
+        ({"t_x": {**GOOD, "andEvery": "t_x:finished"}}, "t_x.andEvery", "no outcome 'finished'"),
+        ({"t_x": {**GOOD, "unless": ["t_x:"]}}, "t_x.unless", "'t_x:' is reserved"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(configuration: Any, path: str, reason: str) -> None:
@@ -123,52 +133,53 @@ def test_after_includes_and_every() -> None:
     assert (task.after, task.and_every) == ({"a", "p"}, "p")
 
 
-@pytest.mark.parametrize(
-    ("configuration", "name", "reason"),
-    [
-        ({"t_x": {"after": [], "run": "x"}}, "t_x", "nothing ever starts it"),
-        ({"t_x": {"after": [], "unless": ["u"], "run": "x"}}, "t_x", "waits for nothing"),
-        ({"t_x": {"after": ["t_x"], "run": "x"}}, "t_x", "waits for itself"),
-        (
-            {
-                "t_a": {"after": ["t_c"], "run": "x"},
-                "t_b": {"after": ["t_a"], "run": "x"},
-                "t_c": {"after": ["t_b", "p"], "run": "x"},
-            },
-            "t_a",
-            "(t_a -> t_c -> t_b -> t_a)",
-        ),
-        ({"t_x": {"after": ["a", "b"], "unless": ["b"], "run": "x"}}, "t_x", "can never run"),
-    ],
-)
-def test_what_is_merely_suspicious_is_a_warning(
-    configuration: dict[str, Any], name: str, reason: str, trigger_manager: TriggerManager
-) -> None:
-    [(found, why)] = suspicions(parse(configuration))
-    assert found == name
-    assert reason in why
-    with pytest.warns(ConfigurationWarning, match=name):
-        trigger_manager.update_configuration(configuration)
-    assert set(trigger_manager.storage.tasks) == set(configuration)
-
-
-def test_an_unknown_runner_is_a_warning_that_names_the_known_ones(
-    trigger_manager: TriggerManager,
-) -> None:
-    with pytest.warns(ConfigurationWarning, match=r"t_x\.using.*'lambda'.*celery.*threading"):
-        trigger_manager.update_configuration({"t_x": {**GOOD, "using": "lambda"}})
-
-
-def test_shared_steps_without_a_circle_are_not_suspicious() -> None:
-    diamond = {
-        "t_a": {"after": ["x"], "run": "x"},
-        "t_b": {"after": ["t_a"], "run": "x"},
-        "t_c": {"after": ["t_a"], "run": "x"},
-        "t_d": {"after": ["t_b", "t_c"], "unless": ["u"], "run": "x"},
+def test_a_problem_in_one_directive_hides_none_in_another() -> None:
+    directives = {
+        "within": "P1Y",
+        "when": {"a": {"x": {"matches": "("}}, "b": "nobody"},
+        "after": [{"atLeast": 2, "of": ["a"]}],
+        "using": "",
     }
-    assert list(suspicions(parse(diamond))) == []
+    with pytest.raises(ConfigurationError) as caught:
+        parse({"t_x": directives, "t_y": ["a"]})
+    assert [path for path, _problem in caught.value.problems] == [
+        "t_x.within",
+        "t_x.when.a.x.matches",
+        "t_x.when.b",
+        "t_x.using",
+        "t_x.run",
+        "t_x.after[0].atLeast",
+        "t_y",
+    ]
 
 
-def test_a_long_chain_of_tasks_is_examined_without_deep_recursion() -> None:
-    chain = {f"t_{n}": {"after": [f"t_{n + 1}"], "run": "x"} for n in range(3_000)}
-    assert list(suspicions(parse(chain))) == []
+def test_the_order_of_directives_does_not_matter() -> None:
+    one = parse({"t_x": {"run": "x", "after": ["a"], "within": "P1D"}})
+    assert one.body == parse({"t_x": {"within": "P1D", "after": ["a"], "run": "x"}}).body
+
+
+def test_what_was_accepted_once_is_known_again_by_its_exact_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(configuration, "_accepted", {})
+    monkeypatch.setattr(configuration, "_KEPT", 2)
+    first = parse({"t_x": GOOD})
+    assert parse({"t_x": {"after": ("a",), "run": "app.tasks.X"}}) is first
+    assert parse({"t_x": {**GOOD, "note": 1}}) != parse({"t_x": {**GOOD, "note": True}})
+    assert parse({"t_x": GOOD}) == first
+    assert len(configuration._accepted) <= 2
+    parse({"t_x": {**GOOD, "note": "x" * 100_000}})
+    assert max(map(len, configuration._accepted)) < 1_000
+    with pytest.raises(ConfigurationError, match="a directive must be a string"):
+        parse({"t_x": {**GOOD, 5: 1}})
+
+
+def test_the_schema_library_is_loaded_when_it_is_needed() -> None:
+    code = (
+        "import sys, triggers.configuration as c; before = 'jsonschema' in sys.modules; "
+        "c.parse({'t_x': {'after': [], 'run': 'x'}}); print(before, 'jsonschema' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["False", "True"]

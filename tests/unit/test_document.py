@@ -48,12 +48,32 @@ def test_saving_and_loading_changes_nothing() -> None:
     storage = MemoryStorageBackend("saved")
     with run_tasks_locally("synchronous"):
         manager = TriggerManager(storage)
-        manager.update_configuration({"t_x": {"after": ["a"], "andEvery": "p", "run": "no.task"}})
+        manager.update_configuration(
+            {
+                "t_x": {"after": ["a"], "andEvery": "p", "run": "no.task"},
+                "t_y": {"after": ["t_x:failed", "never"], "within": "PT1H", "run": "no.task"},
+                "t_z": {
+                    "after": [{"trigger": "p", "times": 3}],
+                    "when": {"p": {"n": 1}},
+                    "run": "no.task",
+                },
+            }
+        )
         manager.fire("p", {"n": 1}, idempotency_key="k")
+        manager.fire("p", {"n": 2})
+        manager.fire("p", {"n": 1})
         manager.fire("a")
         manager.replay_failed_instance("t_x#0", {"p": {"n": 2}})
+        manager.skip_failed_instance("t_x#1", cascade=True)
     state = storage._session().state
     instances = plain({each.name: each for each in storage})
+    records = state.instances.values()
+    assert any(each.counted for each in records), "something is counted"
+    assert any(each.told for each in records), "somebody was told"
+    assert any(each.timer_at for each in records), "something is due"
+    assert state.passed
+    assert any(each.also and not each.refused for each in state.firings.values())
+    assert any(each.refused for each in state.firings.values())
     text = json.dumps([plain(state.plan.configuration.tasks), instances, dump_state(state)])
     assert load_state("saved", *json.loads(text)) == state
     storage.delete()

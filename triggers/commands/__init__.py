@@ -8,5 +8,6 @@ from __future__ import annotations
 
 SUBCOMMANDS = {
     "backtest": "triggers.commands.backtest.Backtest",
+    "explain": "triggers.commands.explain.Explain",
 }
 """Import path of the :class:`~triggers.commands.base.Subcommand`, by the name that people type."""

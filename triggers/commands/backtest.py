@@ -13,9 +13,10 @@ from rich.console import Console
 
 from triggers.backtest.event import ACTIVITY, CASE, TIME, Columns, EventLogError, MissingColumn
 from triggers.backtest.eventlog import EventLog
+from triggers.backtest.logtime import Disturbed
 from triggers.backtest.progress import Bars, Lines, Reporter, Silence
 from triggers.backtest.report import Report
-from triggers.backtest.trial import Stopped, Trial
+from triggers.backtest.trial import NoLogTime, Stopped, Trial
 from triggers.backtest.workers import WorkersError
 from triggers.backtest.workflow import Workflow, WorkflowError, load_workflow
 from triggers.commands.base import Subcommand
@@ -29,13 +30,24 @@ from triggers.exceptions import (
 _INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C has ended."""
 
+_TOLD = (
+    UnknownBackend,
+    SettingsError,
+    StorageUnavailable,
+    WorkersError,
+    NoLogTime,
+    Disturbed,
+)
+"""Errors that explain themselves."""
+
 
 class Backtest(Subcommand):
     """Fire the events of a log on sessions of their own, and show what became of each task."""
 
     help = (
         "Try a workflow on an event log (CSV or XES, plain or gzip). Each case becomes a session "
-        "and each event a firing; tasks finish at once, without doing their work."
+        "and each event a firing; tasks finish at once, without doing their work. Directives about "
+        "time go by the times of the log."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -122,7 +134,7 @@ class Backtest(Subcommand):
             ) from None
         except (Stopped, EventLogError) as error:
             raise CommandError(f"{options['log']}: {error}") from None
-        except (UnknownBackend, SettingsError, StorageUnavailable, WorkersError) as error:
+        except _TOLD as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=_INTERRUPTED) from None

@@ -9,30 +9,47 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 ``transitions``     which status may follow which, as one table
 ``plan``            a configuration compiled for deciding: who listens to which trigger
 ``state``           what a decision reads, and the difference that it makes
-``draft``           the rules of a firing: who takes it, who is created, ready or ruled out
+``verdicts``        what filters, which may call user code, said about a firing beforehand
+``holdings``        what one instance holds, as conditions are asked about it
+``draft``           what a decision changes, and how it sees the session meanwhile
+``rules``           the rules of a firing: who takes it, who is created, ready or ruled out
+``rest``            what follows by itself: outcomes, tasks that are settled, time
 ``events``          what can happen to a session, one value each
 ``lifecycle``       what can happen to one instance, one value each
 ==================  ==========================================================================
 """
 
 from triggers.engine.draft import Draft
-from triggers.engine.events import Event, decide
+from triggers.engine.events import Event, decide, reads_of
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
-from triggers.engine.state import Hooks, Pending, Reads, SessionState, Transition
+from triggers.engine.state import (
+    Hooks,
+    MustSeeMore,
+    Pending,
+    Reads,
+    SessionState,
+    Transition,
+)
 from triggers.engine.transitions import ALLOWED_TRANSITIONS, check_transition
+from triggers.engine.verdicts import Question, Unjudged, Verdicts
 
 __all__ = [
     "ALLOWED_TRANSITIONS",
     "Draft",
     "Event",
     "Hooks",
+    "MustSeeMore",
     "Pending",
     "Plan",
+    "Question",
     "Reads",
     "SessionState",
     "TaskPlan",
     "Transition",
+    "Unjudged",
+    "Verdicts",
     "check_transition",
     "compile_plan",
     "decide",
+    "reads_of",
 ]

@@ -1,36 +1,79 @@
-"""The rules of a firing.
+"""What a decision changes, and how it sees the session meanwhile.
 
 A :class:`Draft` collects what one decision changes while it reads through to a state that stays
-as it was. The whole meaning of a firing is :meth:`Draft.fire` and the two methods after it.
+as it was. The rules that fill it are in :mod:`triggers.engine.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heappush
+from itertools import islice
 from typing import Any
 
+from triggers.engine.holdings import Holdings
 from triggers.engine.plan import Plan, TaskPlan
 from triggers.engine.state import (
     NO_HOOKS,
     Hooks,
     InstanceKey,
+    MustSeeMore,
     Pending,
+    Reads,
     SessionState,
     Transition,
 )
 from triggers.engine.transitions import check_transition
-from triggers.types import FireResult, Firing, Instance, Status
+from triggers.engine.verdicts import NO_VERDICTS, Verdicts
+from triggers.types import Firing, Instance, Status
 
 RESEND_AFTER = timedelta(minutes=1)
 """How long a message may stay unanswered before recovery sends it again; doubled each time."""
 
-MOST_CASCADES = 1000
-"""How many cascades may follow from one another; the next one fails its instance."""
-
 RESEND_AT_MOST = timedelta(hours=1)
 """The longest pause between two sendings."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cause:
+    """The instance whose outcome a firing is.
+
+    :ivar lineage: number of the first instance of its lineage.
+    """
+
+    task: str
+    number: int
+    lineage: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}#{self.number}"
+
+    @classmethod
+    def of(cls, instance: Instance) -> Cause:
+        """An instance as a cause."""
+        return cls(task=instance.task, number=instance.number, lineage=instance.lineage)
+
+
+@dataclass(slots=True, kw_only=True)
+class Planned:
+    """A firing that is to be decided.
+
+    :ivar also: further names that are fired with the trigger, as one.
+    :ivar depth: how many cascades led to it.
+    :ivar is_heard: whether hooks are called for it: not for an outcome that no task waits for.
+    """
+
+    trigger: str
+    kwargs: str
+    also: tuple[str, ...] = ()
+    key: str | None = None
+    cause: Cause | None = None
+    depth: int = 0
+    is_heard: bool = True
 
 
 class Draft:
@@ -39,12 +82,21 @@ class Draft:
     :param state: what was read; never changed here.
     :param now: the session's time for this decision, aware UTC.
     :param hooks: hooks that the manager overrides; a mark is left for each call due to them.
+    :param verdicts: what filters said about the firings of this decision.
     """
 
-    def __init__(self, state: SessionState, now: datetime, hooks: Hooks = NO_HOOKS) -> None:
+    def __init__(
+        self,
+        state: SessionState,
+        now: datetime,
+        hooks: Hooks = NO_HOOKS,
+        verdicts: Verdicts = NO_VERDICTS,
+    ) -> None:
         self.state = state
         self.now = now
+        self.present = now
         self.hooks = hooks
+        self.verdicts = verdicts
         self.plan: Plan = state.plan
         self.seq = state.seq
         self.firings: list[Firing] = []
@@ -53,75 +105,24 @@ class Draft:
         self.scheduled: dict[InstanceKey, None] = {}
         self.abandoned: dict[InstanceKey, None] = {}
         self.pending: list[Pending] = []
+        self.passed: dict[tuple[str, str], int] = {}
+        self.queue: deque[Planned] = deque()
+        self.touched: dict[str, None] = {}
+        self.restless: dict[InstanceKey, None] = {}
+        self.timers: list[tuple[datetime, int, int, str]] | None = None
+        self.is_at_rest = False
+        self.deciding: int | None = None
+        self._own_firings: dict[int, Firing] = {}
         self._counts: dict[str, int] = {}
         self._awaiting: dict[str, dict[InstanceKey, None]] = {}
         self._latest: dict[str, int] = {}
-
-    # -- the rules ------------------------------------------------------------------------------
-
-    def fire(
-        self,
-        trigger: str,
-        kwargs: str,
-        *,
-        key: str | None = None,
-        cause: str | None = None,
-        depth: int = 0,
-    ) -> FireResult:
-        """Record a firing and let every task that names its trigger take it.
-
-        :param depth: how many cascades led to it.
-        """
-        self.seq += 1
-        firing = Firing(
-            seq=self.seq, trigger=trigger, kwargs=kwargs, at=self.now, key=key, cause=cause
-        )
-        self.firings.append(firing)
-        before = len(self.created), len(self.scheduled), len(self.abandoned)
-        self.take(trigger, firing.seq, self.plan.listening(trigger), depth)
-        result = FireResult(
-            seq=firing.seq,
-            created=_names_after(self.created, before[0]),
-            scheduled=_names_after(self.scheduled, before[1]),
-            abandoned=_names_after(self.abandoned, before[2]),
-        )
-        data = {"trigger": trigger, "scheduled": list(result.scheduled)}
-        self.mark("post_fire", str(firing.seq), data)
-        return result
-
-    def take(self, trigger: str, seq: int, tasks: Iterable[TaskPlan], depth: int = 0) -> None:
-        """Let each of these tasks take a firing: its waiting instances, or else a new one."""
-        takers: dict[str, list[int]] = {}
-        for task_name, number in self._awaiting_keys(trigger):
-            takers.setdefault(task_name, []).append(number)
-        for task in tasks:
-            name = task.config.name
-            for number in sorted(takers.get(name, ())):
-                instance = self.instance((name, number))
-                taken = {**instance.taken, trigger: seq}
-                self.settle(task, replace(instance, taken=taken, depth=depth))
-            count = self.count(name)
-            if not count or (name not in takers and trigger == task.config.and_every):
-                carried = {each: self.latest(each) for each in task.names if self.latest(each)}
-                taken = {**carried, trigger: seq}
-                self.settle(task, self.next_instance(name, taken=taken, depth=depth))
-        self._latest[trigger] = seq
-
-    def settle(self, task: TaskPlan, instance: Instance) -> None:
-        """Decide a waiting instance if its conditions allow; ``unless`` wins over ``after``."""
-        if task.barred.holds(instance.taken):
-            self.put(self.moved(instance, Status.ABANDONED))
-            self.abandoned[instance.task, instance.number] = None
-        elif task.ready.holds(instance.taken):
-            self.put(self.moved(instance, Status.SCHEDULED))
-        else:
-            self.put(instance)
-
-    # -- what the rules are made of -------------------------------------------------------------
+        self._unsettled: dict[str, dict[int, bool]] = {}
+        self._sees_earlier = True
 
     def next_instance(self, task: str, **fields: Any) -> Instance:
         """The task's next instance in number, unstarted; :meth:`put` makes it part of the draft."""
         number = self.count(task)
+        self._counts[task] = number + 1
         self.created[task, number] = None
         made: dict[str, Any] = {
             "task": task,
@@ -140,12 +141,12 @@ class Draft:
         :raises InvalidTransition: the table of transitions forbids it.
         """
         check_transition(instance.name, instance.status, status)
-        fields.setdefault("due_at", None)
+        changes: dict[str, Any] = {"token": None, "timer_at": None, "due_at": None, **fields}
         if status is Status.SCHEDULED:
-            start = max(self.now, instance.not_before or self.now)
-            fields["due_at"] = start + RESEND_AFTER
+            start = max(self.present, instance.not_before or self.present)
+            changes["due_at"] = start + RESEND_AFTER
             self.scheduled[instance.task, instance.number] = None
-        return replace(instance, status=status, changed_at=self.now, token=None, **fields)
+        return instance.but(status=status, changed_at=self.now, **changes)
 
     def put(self, instance: Instance) -> None:
         """Make this the instance's state."""
@@ -158,7 +159,13 @@ class Draft:
         for trigger in task.open_names(instance):
             self._awaiting.setdefault(trigger, {})[key] = None
         self.instances[key] = instance
-        self._counts[instance.task] = max(self.count(instance.task), instance.number + 1)
+        if instance.task in self.plan.watched:
+            self.touched[instance.task] = None
+            unsettled = self._unsettled.setdefault(instance.task, {})
+            unsettled[instance.number] = not instance.status.is_resolved
+        if self.timers is not None and instance.timer_at is not None:
+            position = self.plan.positions[instance.task]
+            heappush(self.timers, (instance.timer_at, position, instance.number, instance.task))
 
     def mark(self, kind: str, ref: str, data: Mapping[str, Any]) -> None:
         """Leave a mark that a hook must still be called, if the manager overrides it."""
@@ -171,25 +178,128 @@ class Draft:
             ref=f"{kind}:{ref}",
             kind=kind,
             data={**data, "manager": self.hooks.manager},
-            due_at=self.now + RESEND_AFTER,
+            due_at=self.present + RESEND_AFTER,
         )
         self.pending.append(mark)
 
+    @property
+    def has_left_cascades(self) -> bool:
+        """Whether a mark was left for a cascade, to be decided by the manager's own ``fire``."""
+        return any(mark.kind == "cascade" for mark in self.pending)
+
     def instance(self, key: InstanceKey) -> Instance:
         """An instance as this decision sees it."""
-        return self.instances.get(key) or self.state.instances[key]
+        found = self.instances.get(key) or self.state.instances.get(key)
+        if found is None:
+            raise MustSeeMore(Reads(instances=(key,)))
+        return found
 
     def count(self, task: str) -> int:
         """How many instances a task has, as this decision sees it."""
-        return self._counts.get(task) or self.state.counts.get(task, 0)
+        known = self._counts.get(task) or self.state.counts.get(task)
+        if known is None:
+            if not self.state.is_whole:
+                raise MustSeeMore(Reads(counts=(task,)))
+            known = 0
+        return known
+
+    def note_firing(self, firing: Firing) -> None:
+        """A firing is being decided: conditions may look at it."""
+        self._own_firings[firing.seq] = firing
+
+    def note_latest(self, trigger: str, seq: int) -> None:
+        """A firing was decided: it is the latest of this trigger."""
+        self._latest[trigger] = seq
+
+    def knows_instance(self, key: InstanceKey) -> bool:
+        """Whether an instance has been read."""
+        return key in self.instances or key in self.state.instances
+
+    def knows_firing(self, seq: int) -> bool:
+        """Whether a firing has been read."""
+        return seq in self._own_firings or seq in self.state.firings
+
+    def firing(self, seq: int) -> Firing:
+        """A firing that was recorded, or is being."""
+        found = self._own_firings.get(seq) or self.state.firings.get(seq)
+        if found is None:
+            raise MustSeeMore(Reads(firings=(seq,)))
+        return found
 
     def latest(self, trigger: str) -> int:
-        """Sequence number of a trigger's latest firing, or 0."""
-        return self._latest.get(trigger) or self.state.latest.get(trigger, 0)
+        """Sequence number of the latest firing that was recorded as this trigger, or 0."""
+        known = self._latest.get(trigger)
+        if known is None and self._sees_earlier:
+            known = self.state.latest.get(trigger)
+            if known is None and not self.state.is_whole:
+                raise MustSeeMore(Reads(latest=(trigger,)))
+        return known or 0
 
-    def forget_latest(self) -> None:
-        """See no earlier firing from here on; history is about to be taken from its start."""
-        self.state = replace(self.state, latest={})
+    def latest_for(self, task: TaskPlan, name: str) -> int:
+        """Sequence number of the latest firing that passed a task's filter, or 0."""
+        if name not in task.tracked:
+            return max(self.latest(trigger) for trigger in self.plan.recorded_as(name))
+        key = (task.config.name, name)
+        known = self.passed.get(key)
+        if known is None and self._sees_earlier:
+            known = self.state.passed.get(key)
+            if known is None and not self.state.is_whole:
+                raise MustSeeMore(Reads(passed=(key,)))
+        return known or 0
+
+    def holdings(self, instance: Instance) -> Holdings:
+        """What conditions may know about an instance."""
+        return Holdings(instance, self.now, self.firing, self.is_settled)
+
+    def is_settled(self, task: str) -> bool:
+        """Whether a task has lineages, all settled; false as long as something is to be decided."""
+        if not self.is_at_rest or not self.count(task):
+            return False
+        own = self._unsettled.get(task, {})
+        if any(own.values()):
+            return False
+        if self.state.is_whole:
+            stored = self.state.find_unsettled(task)
+        else:
+            # If more are unsettled than are settled here, one at least stays so.
+            if self.state.unsettled_limits.get(task, 0) <= len(own):
+                raise MustSeeMore(Reads(unsettled=((task, len(own) + 1),)))
+            stored = self.state.unsettled[task]
+        return all(number in own for number in stored)
+
+    def awaiting(self, name: str) -> list[InstanceKey]:
+        """The waiting instances that can still be changed under this name."""
+        stored: Mapping[InstanceKey, None] = {}
+        if self._sees_earlier:
+            if name in self.state.awaiting:
+                stored = self.state.awaiting[name]
+            elif not self.state.is_whole:
+                raise MustSeeMore(Reads(triggers=(name,)))
+        return [key for key in stored if key not in self.instances] + list(
+            self._awaiting.get(name, ())
+        )
+
+    def replace_plan(self, plan: Plan) -> None:
+        """Decide under another configuration from here on."""
+        self.plan = plan
+        self._awaiting.clear()
+        for key, instance in self.instances.items():
+            for trigger in plan.tasks[instance.task].open_names(instance):
+                self._awaiting.setdefault(trigger, {})[key] = None
+            if instance.task in plan.watched:
+                unsettled = self._unsettled.setdefault(instance.task, {})
+                unsettled[instance.number] = not instance.status.is_resolved
+
+    def begin_history(self) -> None:
+        """History is about to be taken from its start: nothing that was before it counts."""
+        self._sees_earlier = False
+        self.timers = []
+
+    def end_history(self) -> None:
+        """History has been taken; what follows from it happens now."""
+        self._sees_earlier = True
+        self.timers = None
+        self.now = self.present
 
     def transition(self, **fields: Any) -> Transition:
         """The difference that this draft makes."""
@@ -201,16 +311,21 @@ class Draft:
             instances=self.instances,
             created=self.created,
             scheduled=self.scheduled,
+            passed=self.passed,
             pending=self.pending,
             **fields,
         )
 
-    def _awaiting_keys(self, trigger: str) -> list[InstanceKey]:
-        stored = self.state.awaiting.get(trigger, {})
-        return [key for key in stored if key not in self.instances] + list(
-            self._awaiting.get(trigger, ())
-        )
+    def takers(self, names: tuple[str, ...]) -> dict[str, dict[int, list[str]]]:
+        """The names under which waiting instances can be changed, by task and number."""
+        takers: dict[str, dict[int, list[str]]] = {}
+        for name in names:
+            if self.plan.listening(name):
+                for task, number in self.awaiting(name):
+                    takers.setdefault(task, {}).setdefault(number, []).append(name)
+        return takers
 
 
-def _names_after(keys: Mapping[InstanceKey, None], start: int) -> tuple[str, ...]:
-    return tuple(f"{task}#{number}" for task, number in list(keys)[start:])
+def names_after(keys: Mapping[InstanceKey, None], start: int = 0) -> list[str]:
+    """Names of the instances from the ``start``-th of these keys on."""
+    return [f"{task}#{number}" for task, number in islice(keys, start, None)]

@@ -8,30 +8,64 @@ instance is in :mod:`triggers.engine.lifecycle`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from triggers import payload
 from triggers.configuration import Configuration, check_outcomes
-from triggers.engine.draft import RESEND_AFTER, RESEND_AT_MOST, Draft
-from triggers.engine.plan import Plan, compile_plan
-from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, SessionState, Transition
+from triggers.engine.draft import (
+    RESEND_AFTER,
+    RESEND_AT_MOST,
+    Cause,
+    Draft,
+    Planned,
+    names_after,
+)
+from triggers.engine.plan import Plan, TaskPlan, compile_plan
+from triggers.engine.rest import come_to_rest, conclude, pass_own_time, pass_time
+from triggers.engine.rules import fire, passes_filter, question_of, settle, take
+from triggers.engine.state import (
+    NO_HOOKS,
+    Hooks,
+    InstanceKey,
+    MustSeeMore,
+    Reads,
+    SessionState,
+    Transition,
+)
+from triggers.engine.verdicts import NO_VERDICTS, Question, Verdicts
 from triggers.exceptions import IdempotencyConflict, InvalidTrigger
-from triggers.types import FireResult, Status
+from triggers.types import FireResult, Firing, Instance, Status, split_instance_name
 
 
-def decide(event: Event, state: SessionState, now: datetime) -> Transition:
+def decide(
+    event: Event, state: SessionState, now: datetime, verdicts: Verdicts = NO_VERDICTS
+) -> Transition:
     """Say what an event does to a session.
 
+    What has become due in the session is decided first.
+
     :param event: what happened.
-    :param state: at least what ``event.reads(state.plan)`` asks for.
+    :param state: at least what :func:`reads_of` asks for.
     :param now: the storage's time, aware UTC; a session's time never goes back, so an earlier
         value counts as the session's own.
+    :param verdicts: what filters said about the firings that this makes.
+    :raises MustSeeMore: the state lacks something; add it, and decide again.
+    :raises Unjudged: a filter must be asked; decide again with its verdict.
     """
     if state.clock is not None and state.clock > now:
         now = state.clock
-    return event.apply(Draft(state, now, event.hooks))
+    draft = Draft(state, now, event.hooks, verdicts)
+    pass_time(draft, event.until or now)
+    return event.apply(draft)
+
+
+def reads_of(event: Event, plan: Plan, now: datetime) -> Reads:
+    """What deciding an event needs to see, as far as that is known before."""
+    reads = event.reads(plan)
+    return replace(reads, timers_until=event.until or now) if plan.is_timed else reads
 
 
 class Event(ABC):
@@ -44,10 +78,28 @@ class Event(ABC):
     opens_session: bool = False
     """Whether a session that was never heard of begins with it."""
 
+    until: datetime | None = None
+    """The moment until which time has passed, if not the present."""
+
     @property
     def firings(self) -> int:
         """How many firings it normally records (a hint for the storage, nothing more)."""
         return 0
+
+    def under(self, hooks: Hooks) -> Event:
+        """The event, for a manager that overrides these hooks."""
+        event: Any = self
+        changed: Event = replace(event, hooks=hooks)
+        return changed
+
+    @property
+    def comes_from_outside(self) -> bool:
+        """Whether somebody is there to be told that its kwargs cannot be judged."""
+        return False
+
+    def questions(self, plan: Plan) -> tuple[Question, ...]:
+        """What filters will surely be asked about it (a hint, nothing more)."""
+        return ()
 
     @abstractmethod
     def reads(self, plan: Plan) -> Reads:
@@ -63,18 +115,22 @@ class Fire(Event):
     """A trigger was fired. Outcome: a :class:`~triggers.types.FireResult`.
 
     :ivar kwargs: JSON text.
+    :ivar also: further names that are fired with it.
     :ivar key: idempotency key.
     :ivar cause: the instance whose outcome it is.
     :ivar depth: how many cascades led to it.
     :ivar settles: ref of the pending mark that this firing fulfils; without it, a duplicate.
+    :ivar deferred: whether who fired it has gone on already.
     """
 
     trigger: str
     kwargs: str = payload.EMPTY
+    also: tuple[str, ...] = ()
     key: str | None = None
     cause: str | None = None
     settles: str | None = None
     depth: int = 0
+    deferred: bool = False
     hooks: Hooks = NO_HOOKS
     opens_session = True
 
@@ -82,30 +138,59 @@ class Fire(Event):
     def firings(self) -> int:
         return 1
 
+    @property
+    def comes_from_outside(self) -> bool:
+        return self.cause is None and not self.deferred
+
+    def questions(self, plan: Plan) -> tuple[Question, ...]:
+        names = plan.names_of(self.trigger, self.also)
+        return (Question(names, self.kwargs, self.cause),)
+
     def reads(self, plan: Plan) -> Reads:
-        key = None if self.key is None else (self.trigger, self.key)
-        return Reads(triggers=(self.trigger,), key=key, ref=self.settles)
+        return Reads(
+            triggers=plan.names_of(self.trigger, self.also),
+            instances=() if self.cause is None else (split_instance_name(self.cause),),
+            key=None if self.key is None else (self.trigger, self.key),
+            ref=self.settles,
+        )
 
     def apply(self, draft: Draft) -> Transition:
         reserved = draft.plan.reserved_for(self.trigger)
-        if reserved is not None:
+        if reserved is not None and self.settles is None:
             reason = f"the name is reserved for the outcome of task {reserved!r}."
             raise InvalidTrigger(self.trigger, reason)
         done: tuple[str, ...] = ()
         if self.settles is not None:
             if self.settles not in draft.state.pending:
-                return draft.transition(outcome=FireResult(duplicate=True))
+                return conclude(draft, outcome=FireResult(duplicate=True))
             done = (self.settles,)
         if self.key is not None:
             known = draft.state.keys.get((self.trigger, self.key))
             if known is not None:
                 if not payload.is_same(draft.state.firings[known].kwargs, self.kwargs):
                     raise IdempotencyConflict(self.trigger, self.key, known)
-                return draft.transition(outcome=FireResult(seq=known, duplicate=True), done=done)
-        result = draft.fire(
-            self.trigger, self.kwargs, key=self.key, cause=self.cause, depth=self.depth
+                return conclude(draft, outcome=FireResult(seq=known, duplicate=True), done=done)
+        before = len(draft.created), len(draft.scheduled), len(draft.abandoned)
+        planned = Planned(
+            trigger=self.trigger,
+            kwargs=self.kwargs,
+            also=self.also,
+            key=self.key,
+            cause=cause_of(draft, self.cause),
+            depth=self.depth,
         )
-        return draft.transition(outcome=result, done=done)
+        seq = fire(draft, planned).seq
+        if self.settles is not None:
+            # What was settled while this cascade was left to be decided is looked at now.
+            draft.touched.update(dict.fromkeys(draft.plan.watched))
+        come_to_rest(draft)
+        result = FireResult(
+            seq=seq,
+            created=tuple(names_after(draft.created, before[0])),
+            scheduled=tuple(names_after(draft.scheduled, before[1])),
+            abandoned=tuple(names_after(draft.abandoned, before[2])),
+        )
+        return conclude(draft, outcome=result, done=done)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,41 +204,46 @@ class Configure(Event):
     configuration: Configuration
     manager: str | None = None
     apply_history: bool = False
+    hooks: Hooks = NO_HOOKS
     opens_session = True
 
     def reads(self, plan: Plan) -> Reads:
         merged = self._merged(plan)
         tasks = tuple(self.configuration.tasks)
+        names = {each for name in tasks for each in merged.tasks[name].names}
+        recorded = {trigger for each in names for trigger in merged.recorded_as(each)}
         return Reads(
             counts=tasks,
             waiting=tuple(name for name in tasks if name in plan.tasks),
-            latest=tuple(sorted({each for name in tasks for each in merged.tasks[name].names})),
+            latest=tuple(sorted(recorded)),
             history=self._sees_history(plan),
         )
 
     def apply(self, draft: Draft) -> Transition:
         before, plan = draft.plan, self._merged(draft.plan)
         check_outcomes(plan.configuration)
-        known = draft.state
-        draft.plan = plan
-        for name in self.configuration.tasks:
-            if name in before.tasks and plan.tasks[name].config != before.tasks[name].config:
-                self._carry_over(draft, name, before)
+        made = len(draft.created), len(draft.scheduled), len(draft.abandoned)
+        draft.replace_plan(plan)
+        fresh = frozenset(name for name in self.configuration.tasks if not draft.count(name))
         if self._sees_history(before):
-            fresh = {name for name in self.configuration.tasks if not draft.count(name)}
-            draft.forget_latest()
-            for _seq, firing in sorted(known.firings.items()):
-                listening = plan.listening(firing.trigger)
-                tasks = [task for task in listening if task.config.name in fresh]
-                draft.take(firing.trigger, firing.seq, tasks)
+            self._take_history(draft, fresh)
+        for name in self.configuration.tasks:
+            if name not in before.tasks or plan.tasks[name].config != before.tasks[name].config:
+                if name not in fresh or not self._sees_history(before):
+                    self._look_back(draft, name, before)
+                if name in before.tasks:
+                    self._carry_over(draft, name, before)
+        come_to_rest(draft)
         outcome = FireResult(
-            created=_names(draft.created),
-            scheduled=_names(draft.scheduled),
-            abandoned=_names(draft.abandoned),
+            created=tuple(names_after(draft.created, made[0])),
+            scheduled=tuple(names_after(draft.scheduled, made[1])),
+            abandoned=tuple(names_after(draft.abandoned, made[2])),
         )
-        return draft.transition(
+        known = draft.state.manager
+        return conclude(
+            draft,
             configured=plan.configuration != before.configuration,
-            manager=self.manager if self.manager != known.manager else None,
+            manager=self.manager if self.manager != known else None,
             outcome=outcome,
         )
 
@@ -163,6 +253,43 @@ class Configure(Event):
     def _sees_history(self, plan: Plan) -> bool:
         return self.apply_history or not plan.tasks
 
+    def _take_history(self, draft: Draft, fresh: frozenset[str]) -> None:
+        """Let new tasks take everything that was fired before they came, in its order."""
+        history = {
+            seq: draft.plan.names_of(names[0], names[1:])
+            for seq, names in sorted(draft.state.past().items())
+        }
+        tasks = [draft.plan.tasks[name] for name in fresh]
+        listened = {each for task in tasks for each in task.names}
+        # All of them at once, since each time something is missing, deciding begins again.
+        firings = see_firings(
+            draft, [seq for seq, names in history.items() if not listened.isdisjoint(names)]
+        )
+        see_causes(draft, firings)
+        ask_filters(draft, firings)
+        draft.begin_history()
+        for firing in firings:
+            pass_own_time(draft, firing.at)
+            draft.now = firing.at
+            take(draft, firing, history[firing.seq], planned_again(draft, firing), only=fresh)
+        pass_own_time(draft, draft.present)
+        draft.end_history()
+
+    def _look_back(self, draft: Draft, name: str, before: Plan) -> None:
+        """Find the latest firings that pass a task which chooses, and did not do so before."""
+        task, known = draft.plan.tasks[name], before.tasks.get(name)
+        seqs = {}
+        for each in sorted(task.tracked):
+            if known is None or known.chooses(each) != task.chooses(each):
+                seqs[each] = max(draft.latest(trigger) for trigger in draft.plan.recorded_as(each))
+        firings = see_firings(draft, [seq for seq in seqs.values() if seq])
+        see_causes(draft, firings)
+        ask_filters(draft, firings)
+        found = {firing.seq: firing for firing in firings}
+        for each, seq in seqs.items():
+            passes = bool(seq) and passes_filter(draft, task, each, found[seq])
+            draft.passed[name, each] = seq if passes else 0
+
     def _carry_over(self, draft: Draft, name: str, before: Plan) -> None:
         """Let the waiting instances of a replaced task wait on under its new conditions."""
         task = draft.plan.tasks[name]
@@ -171,34 +298,60 @@ class Configure(Event):
             for instance in draft.state.instances.values()
             if instance.task == name and instance.status is Status.UNSTARTED
         ]
+        known = before.tasks[name]
+        newly = [each for each in task.names if each not in known.names]
+        seen = {each: draft.latest_for(task, each) for each in newly}
+        seen = {each: seq for each, seq in seen.items() if seq}
         for instance in sorted(waiting, key=lambda each: each.number):
-            newly = [each for each in task.names if each not in before.tasks[name].names]
-            seen = {each: draft.latest(each) for each in newly if draft.latest(each)}
-            draft.settle(task, replace(instance, taken={**instance.taken, **seen}))
+            # Time has passed first, so this one may just have been decided.
+            instance = draft.instance((name, instance.number))
+            if instance.status is Status.UNSTARTED:
+                settle(draft, task, task.carrying(without_burst(instance, task, known), seen))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Tick(Event):
+    """Time has passed. What is due in the session is decided, as it is before any other event.
+
+    :ivar until: the moment; ``None`` means the present. The session's time moves on to what was
+        due by then, not further.
+    """
+
+    until: datetime | None = None
+    hooks: Hooks = NO_HOOKS
+
+    def reads(self, plan: Plan) -> Reads:
+        return Reads()
+
+    def apply(self, draft: Draft) -> Transition:
+        return conclude(draft)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recover(Event):
     """Recovery looks at what is due. Outcome: the marks that it takes over.
 
     Due instances are handed to a runner again, and are due later the next time.
     """
 
+    hooks: Hooks = NO_HOOKS
+
     def reads(self, plan: Plan) -> Reads:
         return Reads(due=True)
 
     def apply(self, draft: Draft) -> Transition:
+        made = len(draft.pending)
         for key in draft.state.due:
-            instance = draft.state.instances[key]
-            if instance.due_at is not None and instance.due_at <= draft.now:
+            instance = draft.instance(key)
+            if instance.due_at is not None and instance.due_at <= draft.present:
                 pause = min(RESEND_AFTER * 2 ** min(instance.sends + 1, 16), RESEND_AT_MOST)
-                sent = replace(instance, due_at=draft.now + pause, sends=instance.sends + 1)
-                draft.put(sent)
+                due_at = draft.present + pause
+                draft.put(instance.but(due_at=due_at, sends=instance.sends + 1))
                 draft.scheduled[key] = None
         for pending in draft.state.pending.values():
-            if pending.due_at <= draft.now:
-                draft.pending.append(replace(pending, due_at=draft.now + RESEND_AFTER))
-        return draft.transition(outcome=tuple(draft.pending))
+            if pending.due_at <= draft.present:
+                draft.pending.append(replace(pending, due_at=draft.present + RESEND_AFTER))
+        return conclude(draft, outcome=tuple(draft.pending[made:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,13 +359,79 @@ class Done(Event):
     """Something that was pending has been done."""
 
     ref: str
+    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(ref=self.ref)
 
     def apply(self, draft: Draft) -> Transition:
-        return draft.transition(done=(self.ref,) if self.ref in draft.state.pending else ())
+        return conclude(draft, done=(self.ref,) if self.ref in draft.state.pending else ())
 
 
-def _names(keys: Mapping[InstanceKey, None]) -> tuple[str, ...]:
-    return tuple(f"{task}#{number}" for task, number in keys)
+def cause_of(draft: Draft, name: str | None) -> Cause | None:
+    """The instance of this name as the cause of a firing."""
+    return None if name is None else Cause.of(draft.instance(split_instance_name(name)))
+
+
+def planned_again(draft: Draft, firing: Firing) -> Planned:
+    """A firing that was recorded, as it was planned."""
+    return Planned(
+        trigger=firing.trigger,
+        kwargs=firing.kwargs,
+        also=firing.also,
+        cause=cause_of(draft, firing.cause),
+    )
+
+
+def see_firings(draft: Draft, seqs: Iterable[int]) -> list[Firing]:
+    """These firings, in their order.
+
+    :raises MustSeeMore: some of them have not been read.
+    """
+    seqs = sorted(seqs)
+    missing = tuple(seq for seq in seqs if not draft.knows_firing(seq))
+    if missing:
+        raise MustSeeMore(Reads(firings=missing))
+    return [draft.firing(seq) for seq in seqs]
+
+
+def see_causes(draft: Draft, firings: Iterable[Firing]) -> None:
+    """See to it that the instances are known whose outcomes these firings are.
+
+    :raises MustSeeMore: some of them have not been read.
+    """
+    keys = {split_instance_name(each.cause) for each in firings if each.cause}
+    _see_instances(draft, keys)
+    _see_instances(draft, {(key[0], draft.instance(key).lineage) for key in keys})
+
+
+def _see_instances(draft: Draft, keys: set[InstanceKey]) -> None:
+    missing = tuple(sorted(key for key in keys if not draft.knows_instance(key)))
+    if missing:
+        raise MustSeeMore(Reads(instances=missing))
+
+
+def ask_filters(draft: Draft, firings: Iterable[Firing]) -> None:
+    """See to it that filters have been asked about these firings.
+
+    :raises Unjudged: they have not.
+    """
+    questions = []
+    for firing in firings:
+        names = draft.plan.names_of(firing.trigger, firing.also)
+        if draft.plan.asks_about(names):
+            questions.append(question_of(draft, firing, names))
+    draft.verdicts.require(draft.plan, questions)
+
+
+def without_burst(instance: Instance, task: TaskPlan, known: TaskPlan) -> Instance:
+    """An instance that holds of each name what it may under another configuration of its task.
+
+    A burst that lasts goes on only if its name is still debounced; if not, its last firing counts.
+    """
+    counted = {
+        name: seqs
+        for name, seqs in instance.counted.items()
+        if (task.replaces(name) if known.replaces(name) else name in task.counts)
+    }
+    return instance.but(counted=counted)

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from triggers import payload
-from triggers.engine.draft import MOST_CASCADES, Draft
+from triggers.engine.draft import Draft
 from triggers.engine.events import Event
 from triggers.engine.plan import Plan
+from triggers.engine.rest import come_to_rest, conclude
+from triggers.engine.rules import MOST_CASCADES, announce, next_timer, settle, too_deep
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
 from triggers.engine.transitions import ALLOWED_TRANSITIONS
-from triggers.exceptions import CascadeTooDeep, InvalidTransition
+from triggers.engine.verdicts import Question
+from triggers.exceptions import InvalidTransition
 from triggers.types import BY_HAND, Instance, Status
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceEvent(Event):
-    """Something that happens to one instance."""
+    """Something that happens to one instance.
+
+    :ivar hooks: what the manager overrides.
+    """
 
     key: InstanceKey
+    hooks: Hooks = NO_HOOKS
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return f"{self.key[0]}#{self.key[1]}"
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,))
+
+    def reads_outcome(self, plan: Plan, trigger: str, also: tuple[str, ...] = ()) -> Reads:
+        """What it must see in order to fire an outcome."""
+        names = plan.names_of(trigger, also) if self.hooks.folds else ()
+        return Reads(instances=(self.key,), triggers=names)
+
+    def asks(
+        self, plan: Plan, trigger: str, kwargs: str, also: tuple[str, ...] = ()
+    ) -> tuple[Question, ...]:
+        """What filters will be asked about an outcome."""
+        return (Question(plan.names_of(trigger, also), kwargs, self.name),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +66,14 @@ class Claim(InstanceEvent):
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
         if instance.status is not Status.SCHEDULED:
-            return draft.transition()
+            return conclude(draft)
         if instance.not_before is not None and instance.not_before > draft.now and not self.early:
-            return draft.transition(outcome=instance.not_before - draft.now)
-        started = draft.moved(instance, Status.RUNNING, attempt=instance.attempt + 1)
-        started = replace(started, token=self.token)
+            return conclude(draft, outcome=instance.not_before - draft.now)
+        started = draft.moved(
+            instance, Status.RUNNING, attempt=instance.attempt + 1, token=self.token
+        )
         draft.put(started)
-        return draft.transition(outcome=started)
+        return conclude(draft, outcome=started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +91,11 @@ class Report(InstanceEvent):
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
         if instance.token != self.token:
-            return draft.transition(outcome=False)
-        metadata = {**instance.metadata, **self.metadata}
-        self.end(draft, replace(instance, metadata=metadata))
-        return draft.transition(outcome=True)
+            return conclude(draft, outcome=False)
+        if self.metadata:
+            instance = instance.but(metadata={**instance.metadata, **self.metadata})
+        self.end(draft, instance)
+        return conclude(draft, outcome=True)
 
     @abstractmethod
     def end(self, draft: Draft, instance: Instance) -> None:
@@ -82,43 +107,70 @@ class Finish(Report):
     """The task returned. Its name is fired with its result, in the same commit.
 
     :ivar result: JSON text.
-    :ivar fold: ``False`` if the manager overrides ``fire``: then the cascade is left as a mark.
     """
 
     result: str = payload.EMPTY
-    fold: bool = True
-    hooks: Hooks = NO_HOOKS
 
     @property
     def firings(self) -> int:
-        return int(self.fold)
+        return int(self.hooks.folds)
+
+    def questions(self, plan: Plan) -> tuple[Question, ...]:
+        return self.asks(plan, self.key[0], self.result)
 
     def reads(self, plan: Plan) -> Reads:
-        return Reads(instances=(self.key,), triggers=(self.key[0],) if self.fold else ())
+        return self.reads_outcome(plan, self.key[0])
 
     def end(self, draft: Draft, instance: Instance) -> None:
         if instance.depth >= MOST_CASCADES:
-            metadata = {**instance.metadata, "exception": _too_deep(instance)}
+            metadata = {**instance.metadata, "exception": too_deep(instance)}
             draft.put(draft.moved(instance, Status.FAILED, result=self.result, metadata=metadata))
             return
-        draft.put(draft.moved(instance, Status.FINISHED, result=self.result))
-        cascade(draft, instance, self.result, fold=self.fold)
+        finished = draft.moved(instance, Status.FINISHED, result=self.result)
+        draft.put(finished)
+        announce(draft, finished, instance.task, self.result)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fail(Report):
-    """The task raised, or what it returned cannot be stored."""
+    """The task raised, or what it returned cannot be stored.
+
+    :ivar failure: what its outcome ``t_x:failed`` carries, JSON text.
+    """
+
+    failure: str = payload.EMPTY
+
+    @property
+    def firings(self) -> int:
+        return int(self.hooks.folds)
+
+    def questions(self, plan: Plan) -> tuple[Question, ...]:
+        return self.asks(plan, f"{self.key[0]}:failed", self.failure)
+
+    def reads(self, plan: Plan) -> Reads:
+        return self.reads_outcome(plan, f"{self.key[0]}:failed")
 
     def end(self, draft: Draft, instance: Instance) -> None:
-        draft.put(draft.moved(instance, Status.FAILED))
+        failed = draft.moved(instance, Status.FAILED)
+        draft.put(failed)
+        announce(draft, failed, f"{instance.task}:failed", self.failure)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skip(Report):
-    """The task skipped itself; nothing cascades."""
+    """The task skipped itself; its plain name is not fired."""
+
+    @property
+    def firings(self) -> int:
+        return int(self.hooks.folds)
+
+    def reads(self, plan: Plan) -> Reads:
+        return self.reads_outcome(plan, f"{self.key[0]}:skipped")
 
     def end(self, draft: Draft, instance: Instance) -> None:
-        draft.put(draft.moved(instance, Status.SKIPPED))
+        skipped = draft.moved(instance, Status.SKIPPED)
+        draft.put(skipped)
+        announce(draft, skipped, f"{instance.task}:skipped", payload.EMPTY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +204,6 @@ class Replay(InstanceEvent):
     """
 
     replacement: str | None = None
-    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,), counts=(self.key[0],))
@@ -162,7 +213,7 @@ class Replay(InstanceEvent):
         require_status(instance, Status.FAILED, wanted=Status.REPLAYED)
         made = successor(draft, instance, replacement=self.replacement)
         draft.mark("post_replay", made.name, {"instance": made.name})
-        return draft.transition(outcome=made)
+        return conclude(draft, outcome=made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,22 +226,34 @@ class SkipFailed(InstanceEvent):
 
     cascade: bool = False
     result: str | None = None
-    fold: bool = True
-    hooks: Hooks = NO_HOOKS
+
+    @property
+    def fired(self) -> tuple[str, tuple[str, ...]]:
+        """The name that it fires, and further ones."""
+        task, skipped = self.key[0], f"{self.key[0]}:skipped"
+        return (task, (skipped,)) if self.cascade else (skipped, ())
+
+    @property
+    def firings(self) -> int:
+        return int(self.hooks.folds)
+
+    def questions(self, plan: Plan) -> tuple[Question, ...]:
+        trigger, also = self.fired
+        return self.asks(plan, trigger, self.result or payload.EMPTY, also)
 
     def reads(self, plan: Plan) -> Reads:
-        fired = (self.key[0],) if self.cascade and self.fold else ()
-        return Reads(instances=(self.key,), triggers=fired)
+        return self.reads_outcome(plan, *self.fired)
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
         require_status(instance, Status.FAILED, wanted=Status.SKIPPED)
         skipped = draft.moved(instance, Status.SKIPPED, result=self.result)
         draft.put(skipped)
-        if self.cascade:
-            cascade(draft, instance, self.result or payload.EMPTY, fold=self.fold)
+        trigger, also = self.fired
+        announce(draft, skipped, trigger, self.result or payload.EMPTY, also)
+        come_to_rest(draft)
         draft.mark("post_skip", skipped.name, {"instance": skipped.name, "cascade": self.cascade})
-        return draft.transition(outcome=skipped)
+        return conclude(draft, outcome=draft.instance(self.key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,29 +262,25 @@ class SetStatus(InstanceEvent):
 
     The table of transitions holds here too, and the running attempt, if any, loses its token.
 
-    :ivar kwargs: JSON text of the cascade's kwargs.
+    :ivar cascade: fire the task's name, whatever the status.
+    :ivar kwargs: JSON text of what is fired.
     """
 
     status: Status
     metadata: Mapping[str, Any] = field(default_factory=dict)
     cascade: bool = False
     kwargs: str = payload.EMPTY
-    fold: bool = True
-    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
-        fired = (self.key[0],) if self.cascade and self.fold else ()
-        return Reads(instances=(self.key,), triggers=fired)
+        fired = fired_by_hand(self.key[0], self.status, self.cascade)
+        return Reads(instances=(self.key,)) if fired is None else self.reads_outcome(plan, *fired)
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
-        changed = draft.moved(
-            instance, self.status, metadata={**instance.metadata, **self.metadata}
-        )
-        draft.put(changed)
-        if self.cascade:
-            cascade(draft, instance, self.kwargs, fold=self.fold)
-        return draft.transition(outcome=changed)
+        metadata = {**instance.metadata, **self.metadata}
+        change_by_hand(draft, instance, self.status, metadata, self.cascade, self.kwargs)
+        come_to_rest(draft)
+        return conclude(draft, outcome=draft.instance(self.key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,9 +291,9 @@ class Annotate(InstanceEvent):
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
-        annotated = replace(instance, metadata={**instance.metadata, **self.metadata})
+        annotated = instance.but(metadata={**instance.metadata, **self.metadata})
         draft.put(annotated)
-        return draft.transition(outcome=annotated)
+        return conclude(draft, outcome=annotated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +311,7 @@ class Create(Event):
     given: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: Status | None = None
+    hooks: Hooks = NO_HOOKS
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(counts=(self.task,))
@@ -263,19 +323,20 @@ class Create(Event):
             replacement=self.kwargs,
             metadata=self.metadata,
         )
-        draft.settle(draft.plan.tasks[self.task], made)
+        settle(draft, draft.plan.tasks[self.task], made)
         settled = draft.instance((made.task, made.number))
         if self.status is not None and self.status is not settled.status:
-            settled = draft.moved(settled, self.status)
-            draft.put(settled)
-        return draft.transition(outcome=settled)
+            change_by_hand(draft, settled, self.status, settled.metadata)
+        come_to_rest(draft)
+        return conclude(draft, outcome=draft.instance((made.task, made.number)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clone(InstanceEvent):
     """Somebody copies an instance by hand. Outcome: the copy, unstarted, with a ``parent``.
 
-    A copy of a complete instance is not started by itself; change its status to ``scheduled``.
+    A copy of a complete instance is not started by itself; change its status to ``scheduled``. It
+    begins a lineage of its own, and its deadline counts from now.
     """
 
     def reads(self, plan: Plan) -> Reads:
@@ -286,60 +347,73 @@ class Clone(InstanceEvent):
         made = draft.next_instance(
             instance.task,
             taken=instance.taken,
+            counted=instance.counted,
             replacement=instance.replacement,
             metadata={"parent": instance.name},
-            lineage=instance.lineage,
         )
+        made = made.but(timer_at=next_timer(draft, draft.plan.tasks[made.task], made))
         draft.put(made)
-        return draft.transition(outcome=made)
+        return conclude(draft, outcome=made)
 
 
-def cascade(draft: Draft, instance: Instance, kwargs: str, *, fold: bool) -> None:
-    """Fire the name of an instance's task, now or (if ``fire`` is overridden) by a mark."""
-    if fold:
-        draft.fire(instance.task, kwargs, cause=instance.name, depth=instance.depth + 1)
-    else:
-        data = {
-            "trigger": instance.task,
-            "kwargs": kwargs,
-            "cause": instance.name,
-            "depth": instance.depth + 1,
-        }
-        # A status is entered once, so this is the only cascade of its kind.
-        status = draft.instance((instance.task, instance.number)).status
-        draft.require("cascade", f"{instance.name}:{status}", data)
+def fired_by_hand(
+    task: str, status: Status, cascade: bool = False
+) -> tuple[str, tuple[str, ...]] | None:
+    """What a change of status by hand fires: a name and further ones; nothing if ``None``."""
+    outcome = _OUTCOMES_BY_HAND.get(status)
+    if outcome is None:
+        return (task, ()) if cascade else None
+    name = f"{task}:{outcome}"
+    return (task, (name,) if outcome != "ended" else ()) if cascade else (name, ())
+
+
+_OUTCOMES_BY_HAND = {
+    Status.FINISHED: "ended",
+    Status.FAILED: "failed",
+    Status.SKIPPED: "skipped",
+    Status.ABANDONED: "abandoned",
+}
+
+
+def change_by_hand(
+    draft: Draft,
+    instance: Instance,
+    status: Status,
+    metadata: Mapping[str, Any],
+    cascade: bool = False,
+    kwargs: str = payload.EMPTY,
+) -> None:
+    """Change a status, and fire the outcome that it is."""
+    if status is Status.ABANDONED:
+        metadata = {"reason": "by hand", **metadata}
+    changed = draft.moved(instance, status, metadata=metadata)
+    draft.put(changed)
+    fired = fired_by_hand(instance.task, status, cascade)
+    if fired is not None:
+        announce(draft, changed, fired[0], kwargs, fired[1])
 
 
 def successor(draft: Draft, instance: Instance, **fields: Any) -> Instance:
     """Mark an instance as replayed and schedule a copy of it, in the same lineage."""
-    taken = instance.taken
+    taken, counted = instance.taken, instance.counted
     if fields.get("replacement") is None:
         fields["replacement"] = instance.replacement
     else:
-        taken = dict.fromkeys(taken, BY_HAND)
+        taken, counted = dict.fromkeys(taken, BY_HAND), {}
     draft.put(draft.moved(instance, Status.REPLAYED))
     made = draft.next_instance(
         instance.task,
         taken=taken,
+        counted=counted,
         metadata={"parent": instance.name},
         lineage=instance.lineage,
+        decided_by=instance.decided_by,
         depth=instance.depth,
         **fields,
     )
     made = draft.moved(made, Status.SCHEDULED)
     draft.put(made)
     return made
-
-
-def _too_deep(instance: Instance) -> dict[str, Any]:
-    error = CascadeTooDeep(instance.name, MOST_CASCADES)
-    name = type(error).__qualname__
-    return {
-        "type": f"{type(error).__module__}.{name}",
-        "types": [name, f"{type(error).__module__}.{name}"],
-        "message": str(error),
-        "context": {},
-    }
 
 
 def require_status(instance: Instance, status: Status, *, wanted: Status) -> None:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from triggers import payload
-from triggers.engine import Event, Plan, SessionState, Transition
+from triggers.engine import Event, Plan, SessionState, Transition, Verdicts
 from triggers.exceptions import StorageUnavailable
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
@@ -63,9 +63,9 @@ class BaseTriggerStorage(SessionStorage):
         """Turn ``_configs``, ``_instances`` or ``_metas`` into plain JSON for saving."""
         return plain(value)
 
-    def transact(self, event: Event) -> Transition:
+    def commit(self, event: Event, verdicts: Verdicts) -> Transition:
         with self._locked() as held:
-            transition = commit(event, held.state, self)
+            transition = commit(event, verdicts, held.state, self)
             held.dirty = held.dirty or not transition.is_empty
             return transition
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -23,7 +23,7 @@ from django.db.models import Min
 
 from triggers import payload
 from triggers.clock import overridden_time
-from triggers.engine import Event, Hooks, Plan, Transition, decide
+from triggers.engine import Event, Hooks, MustSeeMore, Plan, Transition, Verdicts, decide
 from triggers.engine.events import Fire
 from triggers.engine.plan import EMPTY_PLAN
 from triggers.exceptions import (
@@ -32,11 +32,13 @@ from triggers.exceptions import (
     StateVersionError,
     StorageUnavailable,
 )
+from triggers.judging import with_verdicts
 from triggers.models import (
     DeferredFiring,
     IdempotencyKey,
     PendingMark,
     Session,
+    Timer,
     from_instant,
     to_instant,
 )
@@ -46,13 +48,13 @@ from triggers.models import (
 from triggers.storages.configurations import add_configuration, read_plan
 from triggers.storages.document import STATE_VERSION
 from triggers.storages.failures import persistently, reported
-from triggers.storages.rows import Head, read_state, write_transition
+from triggers.storages.rows import Head, add_firings, read_more, read_state, write_transition
 from triggers.storages.session import SessionStorage
 from triggers.storages.sql import (
     DIALECTS,
     Cursor,
     Statements,
-    firing_of,
+    firings_of,
     instance_of,
     statements,
 )
@@ -105,8 +107,8 @@ class DatabaseStorageBackend(SessionStorage):
 
     # -- the port -------------------------------------------------------------------------------
 
-    def transact(self, event: Event) -> Transition:
-        return self._commit(lambda cursor: self._decide(cursor, event))
+    def commit(self, event: Event, verdicts: Verdicts) -> Transition:
+        return self._commit(lambda cursor: self._decide(cursor, event, verdicts))
 
     def plan(self) -> Plan:
         return self._query(self._read_plan)
@@ -152,7 +154,7 @@ class DatabaseStorageBackend(SessionStorage):
     def delete(self) -> None:
         def work(cursor: Cursor) -> None:
             # The session's row first, so that whoever is deciding on it is waited for.
-            head = self._lock(cursor, firings=0, opens_session=False)
+            head = self._lock(cursor, self._deciding, firings=0, opens_session=False)
             DeferredFiring.objects.using(self.using).filter(uid=self.uid).delete()
             if head is not None:
                 Session.objects.using(self.using).filter(pk=head.id).delete()
@@ -176,6 +178,14 @@ class DatabaseStorageBackend(SessionStorage):
                 by_session = rows.values_list(uid).annotate(since=Min(moment)).order_by("since")
                 uids.update((found, None) for found, _since in by_session[:limit])
         return list(uids)[:limit]
+
+    @classmethod
+    def ticking(cls, limit: int, until: datetime | None, **options: Any) -> Collection[str]:
+        storage = cls("-", **options)
+        due = Timer.objects.using(storage.using).filter(due_at__lte=until or storage.now())
+        with reported():
+            by_session = due.values_list("session__uid").annotate(since=Min("due_at"))
+            return [uid for uid, _since in by_session.order_by("since")[:limit]]
 
     # -- transactions of the caller -------------------------------------------------------------
 
@@ -239,17 +249,22 @@ class DatabaseStorageBackend(SessionStorage):
             row = waiting.filter(pk=ref, uid=self.uid).first()
         if row is None:
             return None
-        event = Fire(trigger=row.trigger, kwargs=row.kwargs, key=row.key, hooks=hooks)
+        event = Fire(
+            trigger=row.trigger, kwargs=row.kwargs, key=row.key, deferred=True, hooks=hooks
+        )
 
-        def work(cursor: Cursor) -> Transition | None:
-            transition = self._decide(cursor, event)
+        def work(cursor: Cursor, verdicts: Verdicts) -> Transition:
+            transition = self._decide(cursor, event, verdicts)
             cursor.execute(self._deciding.remove_deferred, [ref, self.uid])
             if not cursor.rowcount:
                 raise _DecidedElsewhere
             return transition
 
+        def commit(verdicts: Verdicts) -> Transition:
+            return self._commit(lambda cursor: work(cursor, verdicts))
+
         try:
-            return self._commit(work)
+            return with_verdicts(self, event, commit)
         except _DecidedElsewhere:
             return None
 
@@ -281,7 +296,7 @@ class DatabaseStorageBackend(SessionStorage):
     @contextmanager
     def _locked(self) -> Iterator[DatabaseStorageBackend]:
         def lock(cursor: Cursor) -> None:
-            self._lock(cursor, firings=0, opens_session=True)
+            self._lock(cursor, self._deciding, firings=0, opens_session=True)
 
         if not in_callers_transaction(self.using):
             self._commit(lock)  # two that open a session in longer transactions could deadlock
@@ -331,41 +346,49 @@ class DatabaseStorageBackend(SessionStorage):
 
         return persistently(connection, attempt)
 
-    def _decide(self, cursor: Cursor, event: Event) -> Transition:
-        head = self._lock(cursor, event.firings, event.opens_session)
+    def _decide(self, cursor: Cursor, event: Event, verdicts: Verdicts) -> Transition:
+        sql = self._deciding
+        head = self._lock(cursor, sql, event.firings, event.opens_session)
         if head is None:
             head = Head.absent(to_instant(self.now()))
         elif head.version > STATE_VERSION:
             raise StateVersionError(self.uid, head.version, STATE_VERSION)
-        plan = read_plan(cursor, self._deciding, head.digest)
-        state = read_state(cursor, self._deciding, head, plan, event, self.uid)
+        plan = read_plan(cursor, sql, head.digest)
+        state = read_state(cursor, sql, head, plan, event, self.uid)
         clock = cast(Any, from_instant(head.clock))
-        transition = decide(event, state, clock)
+        while True:
+            try:
+                transition = decide(event, state, clock, verdicts)
+                break
+            except MustSeeMore as more:
+                read_more(cursor, sql, head, plan, more.reads, state)
         if transition.configured:
-            add_configuration(self.using, cursor, self._deciding, transition.plan, transition.clock)
-        write_transition(cursor, self._deciding, head, state, transition)
+            add_configuration(self.using, cursor, sql, transition.plan, transition.clock)
+        write_transition(cursor, sql, head, state, transition)
         return transition
 
-    def _lock(self, cursor: Cursor, firings: int, opens_session: bool) -> Head | None:
+    def _lock(
+        self, cursor: Cursor, sql: Statements, firings: int, opens_session: bool
+    ) -> Head | None:
         """Lock the session's row, moving on its clock and sequence number."""
-        head = self._touch(cursor, firings)
+        head = self._touch(cursor, sql, firings)
         # Again, for the case that somebody deletes the session just after it was opened.
         for _ in range(_OPENINGS if opens_session else 0):
             if head is not None:
                 break
             now = to_instant(self.now())
-            cursor.execute(self._deciding.open_session, [self.uid, now, STATE_VERSION, now])
-            head = self._touch(cursor, firings)
+            cursor.execute(sql.open_session, [self.uid, now, STATE_VERSION, now])
+            head = self._touch(cursor, sql, firings)
         if head is None and opens_session:
             raise StorageUnavailable(self.name, f"session {self.uid!r} is deleted all the time")
         return head
 
-    def _touch(self, cursor: Cursor, firings: int) -> Head | None:
-        own = self._deciding.dialect.now is None or overridden_time() is not None
+    def _touch(self, cursor: Cursor, sql: Statements, firings: int) -> Head | None:
+        own = sql.dialect.now is None or overridden_time() is not None
         now = [to_instant(super().now())] if own else []
-        cursor.execute(self._deciding.touch_session[own], [firings, *now, self.uid])
-        if not self._deciding.dialect.returning:
-            return self._head(cursor, firings, self._deciding)
+        cursor.execute(sql.touch_session[own], [firings, *now, self.uid])
+        if not sql.dialect.returning:
+            return self._head(cursor, firings, sql)
         row = cursor.fetchone()
         return None if row is None else Head(firings, *row)
 
@@ -385,16 +408,10 @@ class DatabaseStorageBackend(SessionStorage):
     ) -> Iterable[Firing]:
         if seqs is None:
             cursor.execute(self._sql.read_firings + self._sql.current, [head.id])
-            return [firing_of(row) for row in cursor.fetchall()]
-        found = []
-        wanted = sorted(seqs)
-        for start in range(0, len(wanted), 500):
-            some = wanted[start : start + 500]
-            marks = ", ".join(["%s"] * len(some))
-            sql = self._sql.read_firings + self._sql.dialect.sql(f' AND "seq" IN ({marks})')
-            cursor.execute(sql + self._sql.current, [head.id, *some])
-            found += [firing_of(row) for row in cursor.fetchall()]
-        return found
+            return firings_of(cursor.fetchall())
+        found: dict[int, Firing] = {}
+        add_firings(cursor, self._sql, head.id, seqs, found)
+        return found.values()
 
 
 class _DecidedElsewhere(Exception):

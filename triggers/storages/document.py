@@ -14,11 +14,12 @@ from triggers.engine import Pending, SessionState, compile_plan
 from triggers.exceptions import StateVersionError
 from triggers.types import Firing, Instance, Status, TaskConfig, TaskInstance
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Version of the stored form. Raise it when an older process could not read what is written."""
 
 _INSTANCE_FIELDS = tuple(each.name for each in fields(Instance))
-_TIMES = frozenset({"created_at", "changed_at", "due_at", "not_before"})
+_TIMES = frozenset({"created_at", "changed_at", "due_at", "not_before", "timer_at"})
+_LISTS = ("counted", "told")
 
 
 def plain(value: Any) -> Any:
@@ -46,6 +47,7 @@ def dump_state(state: SessionState) -> dict[str, Any]:
         "clock": _iso(state.clock),
         "manager": state.manager,
         "firings": [_dump_firing(firing) for firing in state.firings.values()],
+        "passed": [[*name, seq] for name, seq in state.passed.items()],
         "pending": [_dump_pending(pending) for pending in state.pending.values()],
     }
 
@@ -67,7 +69,9 @@ def load_state(
         manager=metas.get("manager"),
     )
     for firing in metas.get("firings", ()):
-        state.add_firing(Firing(**{**firing, "at": _time(firing["at"])}))
+        state.add_firing(_load_firing(firing))
+    for task, trigger, seq in metas.get("passed", ()):
+        state.passed[task, trigger] = seq
     for document in plain(instances).values():
         state.add(_load_instance(document))
     for pending in metas.get("pending", ()):
@@ -81,14 +85,20 @@ def _dump_instance(record: Instance) -> dict[str, Any]:
         document[name] = _iso(document[name])
     document["status"] = str(record.status)
     document["taken"] = dict(record.taken)
+    for name in _LISTS:
+        document[name] = {key: list(items) for key, items in document[name].items()}
     document["metadata"] = payload.dump(dict(record.metadata))
     return document
 
 
 def _load_instance(document: Mapping[str, Any]) -> Instance:
-    values = {name: document[name] for name in _INSTANCE_FIELDS}
-    for name in _TIMES:
+    # Version 1 lacks what came later; those fields have defaults.
+    values = {name: document[name] for name in _INSTANCE_FIELDS if name in document}
+    for name in _TIMES & values.keys():
         values[name] = _time(values[name])
+    for name in _LISTS:
+        lists = document.get(name, {})
+        values[name] = {key: tuple(items) for key, items in lists.items()}
     values["status"] = Status(values["status"])
     values["metadata"] = payload.decode(values["metadata"])
     return Instance(**values)
@@ -102,7 +112,14 @@ def _dump_firing(firing: Firing) -> dict[str, Any]:
         "at": _iso(firing.at),
         "key": firing.key,
         "cause": firing.cause,
+        "also": list(firing.also),
+        "refused": dict(firing.refused),
     }
+
+
+def _load_firing(document: Mapping[str, Any]) -> Firing:
+    values = {**document, "at": _time(document["at"]), "also": tuple(document.get("also", ()))}
+    return Firing(**values)
 
 
 def _dump_pending(pending: Pending) -> dict[str, Any]:

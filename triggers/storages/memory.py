@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from triggers.engine import Event, Plan, SessionState, Transition
+from triggers.engine import Event, Plan, SessionState, Transition, Verdicts
 from triggers.engine.plan import EMPTY_PLAN
 from triggers.storages.session import SessionStorage
-from triggers.storages.whole import commit, is_overdue, select_firings, select_instances
+from triggers.storages.whole import (
+    commit,
+    has_due_timers,
+    is_overdue,
+    select_firings,
+    select_instances,
+)
 from triggers.types import Firing, Instance
 
 
@@ -21,10 +28,10 @@ class MemoryStorageBackend(SessionStorage):
 
     _sessions: dict[str, _Session] = {}
 
-    def transact(self, event: Event) -> Transition:
+    def commit(self, event: Event, verdicts: Verdicts) -> Transition:
         session = self._session()
         with session.lock:
-            return commit(event, session.state, self)
+            return commit(event, verdicts, session.state, self)
 
     def plan(self) -> Plan:
         session = self._sessions.get(self.uid)
@@ -63,6 +70,17 @@ class MemoryStorageBackend(SessionStorage):
                 break
             with session.lock:
                 if is_overdue(session.state, cls(uid, **options)):
+                    found.append(uid)
+        return found
+
+    @classmethod
+    def ticking(cls, limit: int, until: datetime | None, **options: Any) -> Collection[str]:
+        found: list[str] = []
+        for uid, session in list(cls._sessions.items()):
+            if len(found) == limit:
+                break
+            with session.lock:
+                if has_due_timers(session.state, until or cls(uid, **options).now()):
                     found.append(uid)
         return found
 

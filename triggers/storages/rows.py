@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from triggers import payload
-from triggers.engine import Event, Pending, Plan, Reads, SessionState, Transition
+from triggers.engine import (
+    Event,
+    Pending,
+    Plan,
+    Reads,
+    SessionState,
+    TaskPlan,
+    Transition,
+    reads_of,
+)
+from triggers.engine.plan import SETTLED
 from triggers.engine.state import InstanceKey
 from triggers.models import from_instant, to_instant
+from triggers.storages.document import STATE_VERSION
 from triggers.storages.sql import (
     Cursor,
     Statements,
-    firing_of,
-    firing_row,
+    changed_columns,
+    firing_rows,
+    firings_of,
     instance_of,
     instance_row,
 )
@@ -49,30 +61,66 @@ class Head:
 def read_state(
     cursor: Cursor, sql: Statements, head: Head, plan: Plan, event: Event, uid: str
 ) -> SessionState:
-    """Read what an event must see.
+    """Read what an event must see, as far as that is known before it is decided.
 
     :raises InstanceNotFound: the event names an instance that does not exist.
     """
-    reads = event.reads(plan)
     state = SessionState(
         plan=plan,
+        is_whole=False,
         seq=head.seq - head.reserved,
         clock=from_instant(head.clock),
         manager=head.manager,
     )
+    reads = reads_of(event, plan, cast(Any, state.clock))
+    read_more(cursor, sql, head, plan, reads, state)
+    for key in reads.instances:
+        require_instance(state.instances, key, uid)
+    return state
+
+
+def read_more(
+    cursor: Cursor, sql: Statements, head: Head, plan: Plan, reads: Reads, state: SessionState
+) -> None:
+    """Add to a state what a decision must see."""
     for task, number in reads.instances:
         cursor.execute(sql.read_instance, [head.id, task, number])
-        for row in cursor.fetchall():
-            state.instances[task, number] = instance_of(row)
-        require_instance(state.instances, (task, number), uid)
+        _add_instances(state, cursor.fetchall())
+    tasks, names = dict.fromkeys(reads.counts), dict.fromkeys(reads.latest)
     for trigger in reads.triggers:
-        if plan.listening(trigger):
-            cursor.execute(sql.read_awaiting, [head.id, trigger])
-            state.awaiting[trigger] = dict.fromkeys(cursor.fetchall())
-            _read_numbered(cursor, sql, head, state, state.awaiting[trigger])
-    _read_maxima(cursor, sql, head, plan, reads, state)
+        state.awaiting[trigger] = {}
+        if not plan.listening(trigger) and not trigger.endswith(SETTLED):
+            continue
+        cursor.execute(sql.read_awaiting, [head.id, trigger])
+        awaiting = state.awaiting[trigger] = dict.fromkeys(cursor.fetchall())
+        _read_numbered(cursor, sql, head, state, awaiting)
+        waiting = {task for task, _number in awaiting}
+        for listener in plan.listening(trigger):
+            # Where none is waiting, a new instance may begin, with what was fired before.
+            if listener.config.name not in waiting:
+                tasks[listener.config.name] = None
+                names.update(_carried(plan, listener, trigger))
+    _read_maxima(cursor, sql, head, tasks, names, state)
+    if reads.timers_until is not None:
+        cursor.execute(sql.read_timers, [head.id, to_instant(reads.timers_until)])
+        _read_numbered(cursor, sql, head, state, cursor.fetchall())
+        state.timers = sorted(
+            (instance.timer_at, key)
+            for key, instance in state.instances.items()
+            if instance.timer_at is not None
+        )
+        state.timers_until = reads.timers_until
     _read_rarely(cursor, sql, head, reads, state)
-    return state
+
+
+def _carried(plan: Plan, task: TaskPlan, trigger: str) -> dict[str, None]:
+    """The triggers whose latest firings a new instance may begin with."""
+    return {
+        recorded: None
+        for name in task.names
+        if name != trigger and name not in task.tracked
+        for recorded in plan.recorded_as(name)
+    }
 
 
 def write_transition(
@@ -80,13 +128,23 @@ def write_transition(
 ) -> None:
     """Write the difference that a decision makes."""
     plan, configuration = transition.plan, transition.plan.configuration
-    if transition.configured or transition.manager or transition.seq != head.seq:
+    clock = to_instant(transition.clock)
+    is_later = clock is not None and clock > head.clock
+    if transition.configured or transition.manager or transition.seq != head.seq or is_later:
         digest = configuration.digest if transition.configured else head.digest
         manager = transition.manager or head.manager
-        cursor.execute(sql.close_session, [transition.seq, digest, manager, head.id])
+        version = STATE_VERSION if transition.configured else head.version
+        row = [transition.seq, clock, digest, manager, version, head.id]
+        cursor.execute(sql.close_session, row)
     _write_firings(cursor, sql, head, transition.firings)
-    _write_instances(cursor, sql, head, transition)
+    _write_instances(cursor, sql, head, state, transition)
     _write_awaited(cursor, sql, head, state, transition.instances.values(), plan)
+    _write_timers(cursor, sql, head, state, transition.instances.values())
+    for (task, trigger), seq in transition.passed.items():
+        if seq:
+            cursor.execute(sql.set_passed, [head.id, task, trigger, seq, seq])
+        else:
+            cursor.execute(sql.remove_passed, [head.id, task, trigger])
     for pending in transition.pending:
         due_at = to_instant(pending.due_at)
         if pending.ref in state.pending:
@@ -118,14 +176,14 @@ def _read_numbered(
 
 
 def _read_maxima(
-    cursor: Cursor, sql: Statements, head: Head, plan: Plan, reads: Reads, state: SessionState
+    cursor: Cursor,
+    sql: Statements,
+    head: Head,
+    tasks: Mapping[str, None],
+    names: Mapping[str, None],
+    state: SessionState,
 ) -> None:
     """Read counts of instances and latest firings: one row, each value from the end of an index."""
-    tasks, names = dict.fromkeys(reads.counts), dict.fromkeys(reads.latest)
-    for trigger in reads.triggers:
-        for listener in plan.listening(trigger):
-            tasks[listener.config.name] = None
-            names.update((name, None) for name in listener.names if name != trigger)
     parts = [*((sql.count, task) for task in tasks), *((sql.latest, name) for name in names)]
     # SQLite allows 999 parameters in a statement where it is old, and 2,000 columns.
     maxima: list[int | None] = []
@@ -135,24 +193,31 @@ def _read_maxima(
         cursor.execute("SELECT " + ", ".join(part for part, _name in some), params)
         maxima.extend(cursor.fetchone())
     for task, number in zip(tasks, maxima, strict=False):
-        if number is not None:
-            state.counts[task] = number + 1
+        state.counts[task] = 0 if number is None else number + 1
     for name, seq in zip(names, maxima[len(tasks) :], strict=True):
-        if seq is not None:
-            state.latest[name] = seq
+        state.latest[name] = seq or 0
 
 
 def _read_rarely(
     cursor: Cursor, sql: Statements, head: Head, reads: Reads, state: SessionState
 ) -> None:
     """Read what a plain firing does not need."""
+    for task, trigger in reads.passed:
+        cursor.execute(sql.read_passed, [head.id, task, trigger])
+        row = cursor.fetchone()
+        state.passed[task, trigger] = row[0] if row else 0
+    if reads.firings:
+        add_firings(cursor, sql, head.id, reads.firings, state.firings)
+    for task, limit in reads.unsettled:
+        cursor.execute(sql.read_unsettled, [head.id, task, limit])
+        state.unsettled[task] = {number for (number,) in cursor.fetchall()}
+        state.unsettled_limits[task] = limit
     for task in reads.waiting:
         cursor.execute(sql.read_waiting, [head.id, Status.UNSTARTED.value, task])
         _add_instances(state, cursor.fetchall())
     if reads.key is not None:
         cursor.execute(sql.read_keyed_firing, [head.id, *reads.key])
-        for row in cursor.fetchall():
-            firing = firing_of(row)
+        for firing in firings_of(cursor.fetchall()):
             state.firings[firing.seq] = firing
             state.keys[reads.key] = firing.seq
     if reads.ref is not None:
@@ -160,22 +225,33 @@ def _read_rarely(
         _add_pending(state, cursor.fetchall())
     if reads.due:
         cursor.execute(sql.due_instances, [head.id, head.clock])
-        _add_instances(state, cursor.fetchall())
-        state.due.update(dict.fromkeys(state.instances))
+        state.due.update(dict.fromkeys(_add_instances(state, cursor.fetchall())))
         cursor.execute(sql.due_pending, [head.id, head.clock])
         _add_pending(state, cursor.fetchall())
     if reads.history:
         cursor.execute(sql.read_history, [head.id])
-        at = cast(Any, state.clock)
+        history: dict[int, tuple[str, ...]] = {}
         for seq, trigger in cursor.fetchall():
-            # Their kwargs stay where they are: history is about who takes which firing.
-            state.firings[seq] = Firing(seq=seq, trigger=trigger, kwargs=payload.EMPTY, at=at)
+            history[seq] = (*history.get(seq, ()), trigger)
+        state.history = history
 
 
-def _add_instances(state: SessionState, rows: Iterable[Any]) -> None:
-    for row in rows:
-        instance = instance_of(row)
-        state.instances[instance.task, instance.number] = instance
+def add_firings(
+    cursor: Cursor, sql: Statements, session: int, seqs: Iterable[int], found: dict[int, Firing]
+) -> None:
+    """Read the firings with these sequence numbers."""
+    wanted = sorted(seqs)
+    for start in range(0, len(wanted), 500):
+        some = wanted[start : start + 500]
+        marks = ", ".join(["%s"] * len(some))
+        cursor.execute(sql.read_firings_numbered.format(marks), [session, *some])
+        found.update((firing.seq, firing) for firing in firings_of(cursor.fetchall()))
+
+
+def _add_instances(state: SessionState, rows: Iterable[Any]) -> list[InstanceKey]:
+    found = {(row[0], row[1]): instance_of(row) for row in rows}
+    state.instances.update(found)
+    return list(found)
 
 
 def _add_pending(state: SessionState, rows: Iterable[Any]) -> None:
@@ -186,22 +262,29 @@ def _add_pending(state: SessionState, rows: Iterable[Any]) -> None:
 
 
 def _write_firings(cursor: Cursor, sql: Statements, head: Head, firings: list[Firing]) -> None:
-    _each(cursor, sql.add_firing, [[head.id, *firing_row(firing)] for firing in firings])
+    rows = [[head.id, *row] for firing in firings for row in firing_rows(firing)]
+    _each(cursor, sql.add_firing, rows)
     for firing in firings:
         if firing.key is not None:
             cursor.execute(sql.add_key, [head.id, firing.trigger, firing.key, firing.seq])
 
 
-def _write_instances(cursor: Cursor, sql: Statements, head: Head, transition: Transition) -> None:
-    added, changed = [], []
+def _write_instances(
+    cursor: Cursor, sql: Statements, head: Head, state: SessionState, transition: Transition
+) -> None:
+    added: list[list[Any]] = []
+    changed: dict[tuple[str, ...], list[list[Any]]] = {}
     for key, instance in transition.instances.items():
-        row = instance_row(instance)
         if key in transition.created:
-            added.append([head.id, *row])
-        else:
-            changed.append([*row[2:], head.id, *key])
+            added.append([head.id, *instance_row(instance)])
+            continue
+        columns = changed_columns(state.instances[key], instance)
+        if columns:
+            row = [*instance_row(instance, columns), head.id, *key]
+            changed.setdefault(columns, []).append(row)
     _each(cursor, sql.add_instance, added)
-    _each(cursor, sql.change_instance, changed)
+    for columns, rows in changed.items():
+        _each(cursor, sql.change_instance(columns), rows)
 
 
 def _write_awaited(
@@ -229,6 +312,33 @@ def _write_awaited(
     _each(cursor, sql.remove_awaited, decided)
     _each(cursor, sql.remove_awaited_trigger, taken)
     _each(cursor, sql.add_awaited, opened)
+
+
+def _write_timers(
+    cursor: Cursor,
+    sql: Statements,
+    head: Head,
+    state: SessionState,
+    instances: Iterable[Instance],
+) -> None:
+    """Keep the index of what is due when in step with the instances."""
+    removed, moved, added = [], [], []
+    for instance in instances:
+        key = (instance.task, instance.number)
+        known = state.instances.get(key)
+        before = None if known is None else known.timer_at
+        if before == instance.timer_at:
+            continue
+        due_at = to_instant(instance.timer_at)
+        if due_at is None:
+            removed.append([head.id, *key])
+        elif before is None:
+            added.append([head.id, *key, due_at])
+        else:
+            moved.append([due_at, head.id, *key])
+    _each(cursor, sql.remove_timer, removed)
+    _each(cursor, sql.move_timer, moved)
+    _each(cursor, sql.add_timer, added)
 
 
 def _each(cursor: Cursor, statement: str, rows: list[list[Any]]) -> None:

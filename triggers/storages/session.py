@@ -10,19 +10,33 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from triggers import payload
 from triggers.clock import current_time
 from triggers.engine import Hooks
 from triggers.engine.events import Event, Fire
+from triggers.engine.holdings import Holdings
 from triggers.engine.lifecycle import Annotate, Clone, Create
-from triggers.engine.plan import Plan
+from triggers.engine.plan import EMPTY_PLAN, Plan
+from triggers.engine.plan import held as held_by
 from triggers.engine.state import Transition
+from triggers.engine.verdicts import Verdicts
 from triggers.exceptions import InstanceNotFound, UnknownTask
+from triggers.explain import (
+    FiringExplanation,
+    InstanceExplanation,
+    SessionExplanation,
+    TaskExplanation,
+    explain,
+    explain_firing,
+)
+from triggers.judging import with_verdicts
 from triggers.logging import has_unresolved_logs
 from triggers.transactions import in_tests_transaction
 from triggers.types import (
+    BY_HAND,
     Firing,
     Instance,
     Status,
@@ -52,10 +66,11 @@ class SessionStorage(ABC):
     # -- the port: what a storage writes --------------------------------------------------------
 
     @abstractmethod
-    def transact(self, event: Event) -> Transition:
+    def commit(self, event: Event, verdicts: Verdicts) -> Transition:
         """Decide an event with :func:`triggers.engine.decide` and commit what it makes, atomically.
 
-        The event may be decided several times if the commit meets a conflict.
+        The event may be decided several times if the commit meets a conflict. What ``decide``
+        raises undoes everything, and is raised on.
 
         :raises InstanceNotFound: the event names an instance that does not exist.
         :raises StorageUnavailable: the server did not do its part; nothing was committed.
@@ -90,6 +105,15 @@ class SessionStorage(ABC):
         """
 
     # -- what a storage may refine --------------------------------------------------------------
+
+    @classmethod
+    def ticking(cls, limit: int, until: datetime | None, **options: Any) -> Collection[str]:
+        """Uids of at most ``limit`` sessions in which something is due by a moment.
+
+        :param until: the moment; ``None`` means the storage's present.
+        :param options: the keyword arguments with which the storage is constructed.
+        """
+        return ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -148,6 +172,17 @@ class SessionStorage(ABC):
         """The storage's time, aware UTC."""
         return current_time()
 
+    # -- deciding -------------------------------------------------------------------------------
+
+    def transact(self, event: Event) -> Transition:
+        """Have an event decided and committed, with what filters say about it.
+
+        :raises InstanceNotFound: the event names an instance that does not exist.
+        :raises PredicateFailed: a predicate raised an exception about kwargs from outside.
+        :raises StorageUnavailable: the server did not do its part; nothing was committed.
+        """
+        return with_verdicts(self, event, partial(self.commit, event))
+
     # -- the session's state for people ---------------------------------------------------------
 
     @property
@@ -163,14 +198,23 @@ class SessionStorage(ABC):
     @property
     def metadata(self) -> dict[str, Any]:
         """What the framework keeps about the session, such as the latest firing by trigger."""
-        latest = {firing.trigger: firing.seq for firing in self.find_firings(latest=True)}
+        latest = {name: firing.seq for name, firing in self._latest_firings()}
         return {"uid": self.uid, "storage": self.name, "latest_firings": latest}
 
     @property
     def latest_kwargs(self) -> dict[str, dict[str, Any]]:
         """Kwargs of the latest firing of every trigger that was ever fired, by trigger name."""
-        fired = self.find_firings(latest=True)
-        return {firing.trigger: payload.decode(firing.kwargs) for firing in fired}
+        return {name: payload.decode(firing.kwargs) for name, firing in self._latest_firings()}
+
+    def _latest_firings(self) -> Iterator[tuple[str, Firing]]:
+        # Oldest first, so that of two that share a name the latest remains in a dict.
+        firings = list(self.find_firings(latest=True))
+        plan = self.plan() if any(":" in each.trigger for each in firings) else EMPTY_PLAN
+        for firing in firings:
+            for name in (firing.trigger, *firing.also):
+                # Outcomes that no task waits for are kept for those that may come.
+                if plan.reserved_for(name) is None or plan.is_listened_to(name):
+                    yield name, firing
 
     def __getitem__(self, key: str | TaskInstance) -> TaskInstance:
         return self.present(self.require(key))
@@ -198,6 +242,28 @@ class SessionStorage(ABC):
     def get_instances_with_unresolved_logs(self) -> list[TaskInstance]:
         """Instances that logged at ``UNRESOLVED_LOG_LEVEL`` or above, not marked as resolved."""
         return [each for each in self if has_unresolved_logs(each)]
+
+    def explain(
+        self, what: str | TaskInstance | TaskConfig | None = None
+    ) -> SessionExplanation | TaskExplanation | InstanceExplanation:
+        """Say what waits for what, what was decided by which firing, and what was filtered out.
+
+        Only reads; no predicate is called. See :mod:`triggers.explain`.
+
+        :param what: a task or an instance, by name or as object; ``None`` means the session.
+        :returns: sentences through ``str()``, plain JSON through ``to_json()``.
+        :raises UnknownTask: (a ``LookupError``) the session has no such task.
+        :raises InstanceNotFound: (a ``KeyError``) the session has no such instance.
+        """
+        return explain(self, what)
+
+    def explain_firing(self, seq: int) -> FiringExplanation:
+        """Say where a firing came from, and what it caused.
+
+        :param seq: position in the session's history, from 1; ``FireResult.seq``.
+        :raises FiringNotFound: (a ``LookupError``) the session has no such firing.
+        """
+        return explain_firing(self, seq)
 
     def debug_repr(self) -> dict[str, Any]:
         """Everything about the session, for reading while debugging only."""
@@ -287,20 +353,8 @@ class SessionStorage(ABC):
         """
         records = list(records)
         plan = plan or self.plan()
-        load = _KwargsLoader(self, plan, records)
-        presented = []
-        for record in records:
-            task = plan.tasks[record.task]
-            presented.append(
-                TaskInstance(
-                    record,
-                    task.config,
-                    load,
-                    ready=task.ready.holds(record.taken),
-                    barred=task.barred.holds(record.taken),
-                )
-            )
-        return presented
+        source = _Source(self, plan, records)
+        return [TaskInstance(record, plan.tasks[record.task].config, source) for record in records]
 
 
 class InstanceMap(Mapping[str, TaskInstance]):
@@ -325,34 +379,56 @@ class InstanceMap(Mapping[str, TaskInstance]):
         return repr({instance.name: instance for instance in self._storage})
 
 
-class _KwargsLoader:
-    """Reads the firings that some instances took, once, when the first of them is asked."""
+class _Source:
+    """What some instances hold: the firings are read once, when the first of them is asked."""
 
     def __init__(self, storage: SessionStorage, plan: Plan, records: Collection[Instance]) -> None:
         self._storage = storage
         self._plan = plan
         self._records = records
-        self._texts: dict[int, str] | None = None
+        self._found: dict[int, Firing] | None = None
 
-    def __call__(self, record: Instance) -> dict[str, dict[str, Any]]:
-        kwargs = payload.decode(record.replacement) if record.replacement else {}
-        fired = _fired(self._plan.tasks[record.task].config, record)
-        if fired:
-            texts = self._load()
-            kwargs.update({trigger: payload.decode(texts[seq]) for trigger, seq in fired.items()})
+    def firings(self, record: Instance) -> dict[str, list[dict[str, Any]]]:
+        task = self._plan.tasks[record.task]
+        given = payload.decode(record.replacement) if record.replacement else {}
+        kwargs = {name: [values] for name, values in given.items()}
+        for name, taken in record.taken.items():
+            seqs = (taken,) if task.replaces(name) else held_by(record, name)
+            if name in task.config.after and seqs != (BY_HAND,):
+                kwargs[name] = [self._kwargs(seq, given.get(name, {})) for seq in seqs]
         return kwargs
 
-    def _load(self) -> dict[int, str]:
-        if self._texts is None:
-            seqs = {seq for record in self._records for seq in record.taken.values() if seq}
-            firings = self._storage.find_firings(seqs=seqs)
-            self._texts = {firing.seq: firing.kwargs for firing in firings}
-        return self._texts
+    def _kwargs(self, seq: int, given: dict[str, Any]) -> dict[str, Any]:
+        return given if seq == BY_HAND else payload.decode(self.find(seq).kwargs)
 
+    def is_ready(self, record: Instance) -> bool:
+        task = self._plan.tasks[record.task]
+        if not task.is_plain and record.status is Status.SCHEDULED:
+            return True
+        return task.ready.holds(self._holdings(record))
 
-def _fired(config: TaskConfig, record: Instance) -> dict[str, int]:
-    """The firings whose kwargs the task gets: of ``after`` and ``andEvery``, given by nobody."""
-    return {name: seq for name, seq in record.taken.items() if seq and name in config.after}
+    def is_barred(self, record: Instance) -> bool:
+        return self._plan.tasks[record.task].barred.holds(self._holdings(record))
+
+    def find(self, seq: int) -> Firing:
+        """A firing that one of the instances holds."""
+        if self._found is None:
+            held = {
+                seq
+                for record in self._records
+                for name in record.taken
+                for seq in held_by(record, name)
+            }
+            firings = self._storage.find_firings(seqs=held - {BY_HAND})
+            self._found = {firing.seq: firing for firing in firings}
+        return self._found[seq]
+
+    def _holdings(self, record: Instance) -> Holdings:
+        return Holdings(record, self._storage.now(), self.find, self._is_settled)
+
+    def _is_settled(self, task: str) -> bool:
+        instances = list(self._storage.find_instances(task=task))
+        return bool(instances) and all(each.status.is_resolved for each in instances)
 
 
 def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ in :class:`Dialect`. Names are quoted because ``trigger`` and ``key`` are reserv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -33,8 +33,14 @@ INSTANCE_COLUMNS = (
     "depth",
     "created_at",
     "changed_at",
+    "counted",
+    "told",
+    "timer_at",
+    "decided_by",
 )
-FIRING_COLUMNS = ("seq", "trigger", "kwargs", "at", "key", "cause")
+FIRING_COLUMNS = ("seq", "trigger", "kwargs", "at", "key", "cause", "refused")
+
+_UNSETTLED = tuple(each for each in Status if not each.is_resolved)
 
 
 class Cursor(Protocol):
@@ -55,6 +61,7 @@ class Dialect:
     :ivar now: expression for the server's time in microseconds since 1970; ``None`` where the
         database has no server, so that this process's clock is the storage's.
     :ivar greatest: the function that returns the larger of two values.
+    :ivar or_set_seq: ends an ``INSERT`` that changes the row instead if it is there.
     :ivar returning: whether ``UPDATE … RETURNING`` works.
     :ivar read_current: suffix of a read that must not come from an old snapshot.
     """
@@ -64,6 +71,7 @@ class Dialect:
     returning: bool = True
     quote: str = '"'
     insert_or_ignore: str = "INSERT INTO {} ON CONFLICT DO NOTHING"
+    or_set_seq: str = 'ON CONFLICT ("session_id", "task", "trigger") DO UPDATE SET "seq" = %s'
     read_current: str = ""
 
     def sql(self, text: str) -> str:
@@ -79,6 +87,7 @@ DIALECTS = {
         returning=False,
         quote="`",
         insert_or_ignore="INSERT IGNORE INTO {}",
+        or_set_seq='ON DUPLICATE KEY UPDATE "seq" = %s',
         read_current=" LOCK IN SHARE MODE",
     ),
 }
@@ -123,8 +132,8 @@ class Statements:
             )
         )
         self.close_session = sql(
-            'UPDATE "triggers_session" SET "seq" = %s, "configuration_id" = %s, "manager" = %s'
-            ' WHERE "id" = %s'
+            'UPDATE "triggers_session" SET "seq" = %s, "clock" = %s, "configuration_id" = %s,'
+            ' "manager" = %s, "version" = %s WHERE "id" = %s'
         )
         self.add_configuration = sql(
             dialect.insert_or_ignore.format(
@@ -171,10 +180,8 @@ class Statements:
             f'INSERT INTO "triggers_instance" ("session_id", {instance})'
             f" VALUES (%s, {_marks(INSTANCE_COLUMNS)})"
         )
-        self.change_instance = sql(
-            f'UPDATE "triggers_instance" SET {_assignments(INSTANCE_COLUMNS[2:])}'
-            f" WHERE {of_instance}"
-        )
+        self._change_instance = sql(f'UPDATE "triggers_instance" SET {{}} WHERE {of_instance}')
+        self._changes: dict[tuple[str, ...], str] = {}
         self.add_awaited = sql(
             'INSERT INTO "triggers_awaited" ("session_id", "task", "number", "trigger")'
             " VALUES (%s, %s, %s, %s)"
@@ -186,16 +193,21 @@ class Statements:
 
         firing = _columns(FIRING_COLUMNS)
         self.read_firings = sql(f'SELECT {firing} FROM "triggers_firing" WHERE "session_id" = %s')
+        self.read_firings_numbered = sql(
+            f'SELECT {firing} FROM "triggers_firing" WHERE "session_id" = %s AND "seq" IN ({{}})'
+            + current
+        )
         self.read_latest_firings = sql(
             'SELECT MAX("seq") FROM "triggers_firing" WHERE "session_id" = %s GROUP BY "trigger"'
         )
         self.read_history = sql(
-            'SELECT "seq", "trigger" FROM "triggers_firing" WHERE "session_id" = %s ORDER BY "seq"'
-            + current
+            'SELECT "seq", "trigger" FROM "triggers_firing" WHERE "session_id" = %s'
+            f' ORDER BY "seq", "kwargs" IS NULL{current}'
         )
         self.read_keyed_firing = sql(
             f'SELECT {_columns(FIRING_COLUMNS, "f")} FROM "triggers_idempotencykey" k'
             ' JOIN "triggers_firing" f ON f."session_id" = k."session_id" AND f."seq" = k."seq"'
+            ' AND f."trigger" = k."trigger"'
             ' WHERE k."session_id" = %s AND k."trigger" = %s AND k."key" = %s' + current
         )
         self.add_firing = sql(
@@ -206,6 +218,34 @@ class Statements:
             'INSERT INTO "triggers_idempotencykey" ("session_id", "trigger", "key", "seq")'
             " VALUES (%s, %s, %s, %s)"
         )
+
+        self.read_passed = sql(
+            'SELECT "seq" FROM "triggers_passed"'
+            ' WHERE "session_id" = %s AND "task" = %s AND "trigger" = %s' + current
+        )
+        self.set_passed = sql(
+            'INSERT INTO "triggers_passed" ("session_id", "task", "trigger", "seq")'
+            f" VALUES (%s, %s, %s, %s) {dialect.or_set_seq}"
+        )
+        self.remove_passed = sql(
+            'DELETE FROM "triggers_passed"'
+            ' WHERE "session_id" = %s AND "task" = %s AND "trigger" = %s'
+        )
+        self.read_unsettled = sql(
+            'SELECT "number" FROM "triggers_instance" WHERE "session_id" = %s AND "task" = %s'
+            f' AND "status" IN ({", ".join(repr(each.value) for each in _UNSETTLED)})'
+            f" LIMIT %s{current}"
+        )
+        self.read_timers = sql(
+            'SELECT "task", "number" FROM "triggers_timer"'
+            ' WHERE "session_id" = %s AND "due_at" <= %s' + current
+        )
+        self.add_timer = sql(
+            'INSERT INTO "triggers_timer" ("session_id", "task", "number", "due_at")'
+            " VALUES (%s, %s, %s, %s)"
+        )
+        self.move_timer = sql(f'UPDATE "triggers_timer" SET "due_at" = %s WHERE {of_instance}')
+        self.remove_timer = sql(f'DELETE FROM "triggers_timer" WHERE {of_instance}')
 
         mark = '"ref", "kind", "data", "due_at"'
         self.read_pending = sql(
@@ -229,28 +269,45 @@ class Statements:
             'DELETE FROM "triggers_deferredfiring" WHERE "id" = %s AND "uid" = %s'
         )
 
+    def change_instance(self, columns: tuple[str, ...]) -> str:
+        """The statement that changes these columns of an instance."""
+        statement = self._changes.get(columns)
+        if statement is None:
+            assignments = self.dialect.sql(_assignments(columns))
+            statement = self._changes[columns] = self._change_instance.format(assignments)
+        return statement
 
-def instance_row(record: Instance) -> list[Any]:
-    """Values of an instance in the order of ``INSTANCE_COLUMNS``."""
+
+def _listed(value: Mapping[str, Any]) -> str | None:
+    return payload.dump(value) if value else None
+
+
+def _mapped(value: Mapping[str, Any]) -> str:
+    return payload.dump(value) if value else payload.EMPTY
+
+
+_TO_COLUMN: Mapping[str, Callable[[Any], Any]] = {
+    "status": lambda status: status.value,
+    "taken": _mapped,
+    "metadata": _mapped,
+    "counted": _listed,
+    "told": _listed,
+    **dict.fromkeys(("due_at", "not_before", "created_at", "changed_at", "timer_at"), to_instant),
+}
+
+
+def instance_row(record: Instance, columns: Iterable[str] = INSTANCE_COLUMNS) -> list[Any]:
+    """Values of an instance in the order of some columns."""
+    values = vars(record)
     return [
-        record.task,
-        record.number,
-        record.status.value,
-        payload.dump(record.taken),
-        record.replacement,
-        record.result,
-        payload.dump(record.metadata) if record.metadata else payload.EMPTY,
-        record.attempt,
-        record.token,
-        to_instant(record.due_at),
-        to_instant(record.not_before),
-        record.sends,
-        record.lineage,
-        record.retries,
-        record.depth,
-        to_instant(record.created_at),
-        to_instant(record.changed_at),
+        _TO_COLUMN[name](values[name]) if name in _TO_COLUMN else values[name] for name in columns
     ]
+
+
+def changed_columns(known: Instance, record: Instance) -> tuple[str, ...]:
+    """The columns in which an instance may differ from what was read."""
+    before, after = vars(known), vars(record)
+    return tuple(name for name in INSTANCE_COLUMNS if before[name] is not after[name])
 
 
 def instance_of(row: Sequence[Any]) -> Instance:
@@ -259,22 +316,38 @@ def instance_of(row: Sequence[Any]) -> Instance:
     values["status"] = Status(values["status"])
     values["taken"] = payload.decode(values["taken"])
     values["metadata"] = payload.decode(values["metadata"])
-    for name in ("due_at", "not_before", "created_at", "changed_at"):
+    for name in ("counted", "told"):
+        lists = payload.decode(values[name] or payload.EMPTY)
+        values[name] = {key: tuple(items) for key, items in lists.items()}
+    for name in ("due_at", "not_before", "created_at", "changed_at", "timer_at"):
         values[name] = from_instant(values[name])
     return Instance(**values)
 
 
-def firing_row(firing: Firing) -> list[Any]:
-    """Values of a firing in the order of ``FIRING_COLUMNS``."""
+def firing_rows(firing: Firing) -> list[list[Any]]:
+    """A firing in rows of ``FIRING_COLUMNS``: one for each of its names."""
     at = to_instant(firing.at)
-    return [firing.seq, firing.trigger, firing.kwargs, at, firing.key, firing.cause]
+    refused = payload.dump(firing.refused) if firing.refused else None
+    first = [firing.seq, firing.trigger, firing.kwargs, at, firing.key, firing.cause, refused]
+    further = [[firing.seq, name, None, at, None, firing.cause, None] for name in firing.also]
+    return [first, *further]
 
 
-def firing_of(row: Sequence[Any]) -> Firing:
-    """The firing of a row of ``FIRING_COLUMNS``."""
-    values: dict[str, Any] = dict(zip(FIRING_COLUMNS, row, strict=True))
-    values["at"] = from_instant(values["at"])
-    return Firing(**values)
+def firings_of(rows: Iterable[Sequence[Any]]) -> list[Firing]:
+    """The firings of rows of ``FIRING_COLUMNS``, oldest first."""
+    found: dict[int, dict[str, Any]] = {}
+    also: dict[int, list[str]] = {}
+    for row in rows:
+        values: dict[str, Any] = dict(zip(FIRING_COLUMNS, row, strict=True))
+        if values["kwargs"] is None:
+            also.setdefault(values["seq"], []).append(values["trigger"])
+        else:
+            found[values["seq"]] = values
+    for seq, values in found.items():
+        values["at"] = from_instant(values["at"])
+        values["refused"] = payload.decode(values["refused"] or payload.EMPTY)
+        values["also"] = tuple(also.get(seq, ()))
+    return [Firing(**found[seq]) for seq in sorted(found)]
 
 
 def _columns(names: Iterable[str], table: str = "") -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 
-from triggers.engine import Event, SessionState, Transition, decide
+from triggers.engine import Event, SessionState, Transition, Verdicts, decide
 from triggers.engine.state import InstanceKey
 from triggers.exceptions import InstanceNotFound
 from triggers.storages.session import SessionStorage
 from triggers.types import Firing, Instance
 
 
-def commit(event: Event, state: SessionState, storage: SessionStorage) -> Transition:
+def commit(
+    event: Event, verdicts: Verdicts, state: SessionState, storage: SessionStorage
+) -> Transition:
     """Decide an event on a whole session, and make the difference.
 
     :raises InstanceNotFound: the event names an instance that is not there.
     """
     for key in event.reads(state.plan).instances:
         require_instance(state.instances, key, storage.uid)
-    transition = decide(event, state, storage.now())
+    transition = decide(event, state, storage.now(), verdicts)
     state.apply(transition)
     return transition
 
@@ -68,3 +71,8 @@ def is_overdue(state: SessionState, storage: SessionStorage) -> bool:
     times = [state.instances[key].due_at for key in state.due]
     times += [pending.due_at for pending in state.pending.values()]
     return any(time is not None and time <= now for time in times)
+
+
+def has_due_timers(state: SessionState, until: datetime) -> bool:
+    """Whether time alone changes something in a whole session until a moment."""
+    return bool(state.timers) and state.timers[0][0] <= until

@@ -117,9 +117,6 @@ def test_e24_a_change_by_hand_may_cascade(failed: TriggerManager) -> None:
     assert got(failed, "t_y#0") == {"t_x": {"subjectId": 42}}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a task takes what a replay cascades though it has had this lineage"
-)
 def test_e24_a_cascade_by_hand_and_that_of_the_replay_are_taken_once(
     new_session: NewSession,
 ) -> None:

@@ -1,0 +1,92 @@
+"""What can be stored, but probably does not mean what its author thinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from triggers.configuration.names import Fact, facts_of, is_certain, is_plain
+from triggers.types import TaskConfig
+
+if TYPE_CHECKING:
+    from triggers.configuration import Configuration
+
+
+def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield (task name, reason) for each task that can be stored but will hardly ever run."""
+    tasks = configuration.tasks
+    needs: dict[str, list[str]] = {}
+    for name, task in tasks.items():
+        facts = _facts(task)
+        needs[name] = sorted(_tasks_needed(facts) & tasks.keys())
+        reason = _suspicion(name, task, facts)
+        if reason is not None:
+            yield name, reason
+    for cycle in _cycles(needs):
+        [name, *others] = cycle
+        if not others and name not in tasks[name].after:
+            reason = "waits for itself to fail, so it never starts"
+        elif not others:
+            reason = "waits for itself to finish, so it starts only if you fire its name yourself"
+        else:
+            circle = " -> ".join([*cycle, cycle[0]])
+            reason = (
+                f"these tasks wait for each other ({circle}), so none of them starts unless you "
+                "fire one of their names yourself"
+            )
+        yield name, reason
+
+
+def _facts(task: TaskConfig) -> set[Fact]:
+    """What is true whenever the task can run, ``unless`` aside."""
+    after = task.directives.get("after") or ()
+    facts = facts_of(after, task.after | task.unless, task.directives.get("fresh") or {})
+    return facts | {("held", task.and_every)} if task.and_every else facts
+
+
+def _suspicion(name: str, task: TaskConfig, facts: set[Fact]) -> str | None:
+    unless = task.directives.get("unless") or ()
+    if not task.after:
+        waits_for = "no trigger" if task.directives.get("after") else "nothing"
+        if task.unless:
+            return f"waits for {waits_for}, so only a trigger of its 'unless' can start it"
+        return "has no trigger in 'after' and no 'andEvery', so nothing ever starts it"
+    if ("settled", name) in facts:
+        return "waits until it is settled itself, which it is not while it waits, so it never runs"
+    if unless and is_certain(unless, facts, task.after | task.unless):
+        if is_plain(unless):
+            barring = ", ".join(sorted(task.unless))
+            return f"can never run: it needs {barring}, which its 'unless' forbids"
+        return "can never run: its 'unless' holds whenever its 'after' does"
+    return None
+
+
+def _tasks_needed(facts: set[Fact]) -> set[str]:
+    """Names of the tasks, if they are tasks, that must have run before these facts are true."""
+    held = {fact[1] for fact in facts if fact[0] == "held"}
+    # What was never started can be abandoned or expire, but neither finish nor fail.
+    return {name.removesuffix(":failed") for name in held}
+
+
+def _cycles(needs: Mapping[str, list[str]]) -> Iterator[list[str]]:
+    """Yield each circle of tasks once; one task per circle is enough to explain it."""
+    done: set[str] = set()
+    for start in needs:
+        trail: list[str] = []
+        stack: list[tuple[str, Iterator[str]]] = []
+        if start not in done:
+            trail.append(start)
+            stack.append((start, iter(needs[start])))
+        while stack:
+            name, children = stack[-1]
+            for child in children:
+                if child in trail:
+                    yield trail[trail.index(child) :]
+                elif child not in done:
+                    trail.append(child)
+                    stack.append((child, iter(needs[child])))
+                    break
+            else:
+                done.add(name)
+                trail.pop()
+                stack.pop()

@@ -1,0 +1,309 @@
+"""The rules of a firing, in the words of ``docs/reference/language.rst``.
+
+:func:`fire` records a firing, :func:`take` finds the tasks for which it counts and their instances,
+:func:`settle` decides an instance if its conditions allow. When time passes, and what happens once
+nothing is left to decide, is in :mod:`triggers.engine.rest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from triggers import payload
+from triggers.conditions.durations import format_duration
+from triggers.engine.draft import Cause, Draft, Planned, names_after
+from triggers.engine.plan import TaskPlan
+from triggers.engine.state import InstanceKey
+from triggers.engine.verdicts import Question
+from triggers.exceptions import CascadeTooDeep
+from triggers.types import BY_HAND, Firing, Instance, Status, split_instance_name
+
+MOST_CASCADES = 1000
+"""How many cascades may follow from one another; the next one fails its instance."""
+
+
+def fire(draft: Draft, planned: Planned) -> Firing:
+    """Record a firing and let every task that names it take it."""
+    draft.seq += 1
+    firing = Firing(
+        seq=draft.seq,
+        trigger=planned.trigger,
+        kwargs=planned.kwargs,
+        at=draft.now,
+        key=planned.key,
+        cause=planned.cause.name if planned.cause else None,
+        also=planned.also,
+    )
+    draft.note_firing(firing)
+    scheduled = len(draft.scheduled)
+    refused = take(draft, firing, draft.plan.names_of(firing.trigger, firing.also), planned)
+    if refused:
+        firing = replace(firing, refused=refused)
+    draft.firings.append(firing)
+    if planned.is_heard and "post_fire" in draft.hooks.names:
+        data = {"trigger": firing.trigger, "scheduled": names_after(draft.scheduled, scheduled)}
+        draft.mark("post_fire", str(firing.seq), data)
+    return firing
+
+
+def take(
+    draft: Draft,
+    firing: Firing,
+    names: tuple[str, ...],
+    planned: Planned,
+    only: frozenset[str] | None = None,
+) -> dict[str, str]:
+    """Let tasks take a firing: their waiting instances, or else a new one.
+
+    :param only: these tasks; ``None`` means all.
+    :returns: why it did not count, by task, for those where it did not.
+    """
+    draft.deciding = firing.seq
+    refused: dict[str, str] = {}
+    told: dict[str, list[str]] = {}
+    reached = draft.plan.takers(names)
+    takers = draft.takers(names) if reached else {}
+    for task, looked_at in reached:
+        if only is not None and task.config.name not in only:
+            continue
+        passing = looked_at
+        if task.tracked or planned.cause is not None:
+            passing = _passing(draft, task, looked_at, firing, names, planned.cause, refused)
+            for name in passing if planned.cause is not None else ():
+                told.setdefault(name, []).append(task.config.name)
+        if passing:
+            _offer(draft, task, passing, firing.seq, takers, planned.depth)
+    for trigger in (firing.trigger, *firing.also):
+        draft.note_latest(trigger, firing.seq)
+    if told and planned.cause is not None:
+        root = draft.instance((planned.cause.task, planned.cause.lineage))
+        known = {name: (*root.told.get(name, ()), *tasks) for name, tasks in told.items()}
+        draft.put(root.but(told={**root.told, **known}))
+    draft.deciding = None
+    return refused
+
+
+def settle(draft: Draft, task: TaskPlan, instance: Instance) -> None:
+    """Decide a waiting instance if its conditions allow; ``unless`` wins over ``after``."""
+    if task.is_timed:
+        if task.within is not None and instance.created_at + task.within <= draft.now:
+            abandon(draft, instance, "expired")
+            return
+        instance = _rested(draft, task, instance)
+    facts = draft.holdings(instance)
+    if task.fresh and task.counts:
+        instance = task.trimmed(instance, facts)
+        facts = draft.holdings(instance)
+    if task.barred.holds(facts):
+        abandon(draft, instance, "unless")
+    elif task.ready.holds(facts) and (draft.is_at_rest or not task.is_barred_at_rest):
+        draft.put(draft.moved(instance, Status.SCHEDULED, decided_by=draft.deciding))
+    else:
+        if task.is_timed or instance.timer_at is not None:
+            timer_at = next_timer(draft, task, instance)
+            if timer_at != instance.timer_at:
+                instance = instance.but(timer_at=timer_at)
+        key = (instance.task, instance.number)
+        if task.watches and not draft.is_at_rest:
+            draft.restless[key] = None
+        if instance is not (draft.instances.get(key) or draft.state.instances.get(key)):
+            draft.put(instance)
+
+
+def abandon(draft: Draft, instance: Instance, reason: str) -> None:
+    """Rule a waiting instance out, and plan the firing that says so."""
+    metadata = {**instance.metadata, "reason": reason}
+    fields = {"metadata": metadata, "decided_by": draft.deciding}
+    abandoned = draft.moved(instance, Status.ABANDONED, **fields)
+    draft.put(abandoned)
+    draft.abandoned[instance.task, instance.number] = None
+    outcome = "expired" if reason == "expired" else "abandoned"
+    announce(draft, abandoned, f"{instance.task}:{outcome}", payload.dump({"reason": reason}))
+
+
+def announce(
+    draft: Draft, instance: Instance, trigger: str, kwargs: str, also: tuple[str, ...] = ()
+) -> None:
+    """Fire an outcome of an instance, after what is being decided now.
+
+    If the manager overrides ``fire``, a mark is left instead.
+    """
+    if instance.depth >= MOST_CASCADES:
+        metadata = {**instance.metadata, "exception": too_deep(instance)}
+        draft.put(instance.but(metadata=metadata))
+        return
+    depth = instance.depth + 1
+    is_heard = trigger == instance.task or draft.plan.is_listened_to(trigger)
+    if draft.hooks.folds or not is_heard:
+        planned = Planned(
+            trigger=trigger,
+            kwargs=kwargs,
+            also=also,
+            cause=Cause.of(instance),
+            depth=depth,
+            is_heard=is_heard,
+        )
+        draft.queue.append(planned)
+        return
+    data = {
+        "trigger": trigger,
+        "also": list(also),
+        "kwargs": kwargs,
+        "cause": instance.name,
+        "depth": depth,
+    }
+    # A status is entered once, so this is the only cascade of its kind.
+    draft.require("cascade", f"{instance.name}:{instance.status}", data)
+
+
+def _offer(
+    draft: Draft,
+    task: TaskPlan,
+    names: tuple[str, ...],
+    seq: int,
+    takers: Mapping[str, Mapping[int, list[str]]],
+    depth: int,
+) -> None:
+    """Let one task take a firing that counts for it."""
+    name, and_every = task.config.name, task.config.and_every
+    waiting = takers.get(name, {})
+    is_another = and_every is not None and and_every in names
+    for number in sorted(waiting):
+        instance = draft.instance((name, number))
+        wanted = [each for each in waiting[number] if each in names]
+        if not task.is_plain:
+            facts = draft.holdings(instance)
+            wanted = [each for each in wanted if task.wants(each, instance, facts)]
+        if not wanted:
+            continue
+        is_another = is_another and and_every not in wanted
+        settle(draft, task, task.taking(instance, wanted, seq, depth))
+    if is_another or not (waiting or draft.count(name)):
+        carried = {}
+        for each in task.names:
+            if each not in names and (last := draft.latest_for(task, each)):
+                carried[each] = last
+        made = draft.next_instance(name, taken={})
+        settle(draft, task, task.taking(task.carrying(made, carried), names, seq, depth))
+
+
+def _passing(
+    draft: Draft,
+    task: TaskPlan,
+    names: tuple[str, ...],
+    firing: Firing,
+    all_names: tuple[str, ...],
+    cause: Cause | None,
+    refused: dict[str, str],
+) -> tuple[str, ...]:
+    """Those of the names under which a firing counts for a task; why not goes to the rest."""
+    passing = []
+    for name in names:
+        reason = _refusal(draft, task, name, firing, all_names)
+        if reason is None:
+            if name in task.tracked:
+                draft.passed[task.config.name, name] = firing.seq
+            if cause is not None:
+                root = draft.instance((cause.task, cause.lineage))
+                if task.config.name in root.told.get(name, ()):
+                    reason = f"{name} of lineage {root.name} was taken before"
+        if reason is None:
+            passing.append(name)
+        else:
+            refused.setdefault(task.config.name, reason)
+    return tuple(passing)
+
+
+def _refusal(
+    draft: Draft, task: TaskPlan, name: str, firing: Firing, all_names: tuple[str, ...]
+) -> str | None:
+    """Why a firing does not pass the filters of a task."""
+    if name in task.filters:
+        question = question_of(draft, firing, all_names)
+        refusals = draft.verdicts.of(draft.plan, question)
+        if (task.config.name, name) in refusals:
+            return refusals[task.config.name, name]
+    pause = task.at_most_every
+    if pause is not None and name == task.config.and_every:
+        last = draft.latest_for(task, name)
+        if last and draft.now - draft.firing(last).at < pause:
+            at = draft.firing(last).at.isoformat()
+            return f"{name} at most every {format_duration(pause)}: the last one was at {at}"
+    return None
+
+
+def passes_filter(draft: Draft, task: TaskPlan, name: str, firing: Firing) -> bool:
+    """Whether an earlier firing passes what the task says of it now."""
+    if name not in task.filters:
+        return True
+    names = draft.plan.names_of(firing.trigger, firing.also)
+    question = question_of(draft, firing, names)
+    return (task.config.name, name) not in draft.verdicts.of(draft.plan, question)
+
+
+def question_of(draft: Draft, firing: Firing, names: tuple[str, ...]) -> Question:
+    """What filters are to be asked about a firing.
+
+    :param names: all of its names.
+    """
+    arguments = None
+    if firing.cause is not None and draft.plan.asks_about_arguments(names):
+        arguments = payload.dump(_arguments(draft, split_instance_name(firing.cause)))
+    return Question(names, firing.kwargs, firing.cause, arguments)
+
+
+def _arguments(draft: Draft, key: InstanceKey) -> dict[str, Any]:
+    """What the task of an instance got, or would have got: kwargs by trigger name."""
+    instance, config = draft.instance(key), draft.plan.tasks[key[0]].config
+    kwargs = payload.decode(instance.replacement or payload.EMPTY)
+    for name, seq in instance.taken.items():
+        if name in config.after and seq != BY_HAND:
+            kwargs[name] = payload.decode(draft.firing(seq).kwargs)
+    return payload.merged(config.with_params, kwargs)
+
+
+def _rested(draft: Draft, task: TaskPlan, instance: Instance) -> Instance:
+    """The instance, without a burst that is over."""
+    over = _burst_ends(draft, task, instance)
+    if over is None or over > draft.now:
+        return instance
+    and_every = task.config.and_every
+    counted = {name: seqs for name, seqs in instance.counted.items() if name != and_every}
+    return instance.but(counted=counted)
+
+
+def _burst_ends(draft: Draft, task: TaskPlan, instance: Instance) -> datetime | None:
+    and_every = task.config.and_every
+    if task.debounce is None or and_every is None or and_every not in instance.counted:
+        return None
+    first, last = instance.counted[and_every]
+    return min(
+        draft.firing(last).at + task.debounce.quiet, draft.firing(first).at + task.debounce.most
+    )
+
+
+def next_timer(draft: Draft, task: TaskPlan, instance: Instance) -> datetime | None:
+    """When time alone may change a waiting instance next."""
+    facts = draft.holdings(instance)
+    dues = [*task.ready.dues(facts), *task.barred.dues(facts)]
+    if task.within is not None:
+        dues.append(instance.created_at + task.within)
+    over = _burst_ends(draft, task, instance)
+    if over is not None:
+        dues.append(over)
+    return min((due for due in dues if due > draft.now), default=None)
+
+
+def too_deep(instance: Instance) -> dict[str, Any]:
+    """What the metadata of an instance say that ended a chain of too many cascades."""
+    error = CascadeTooDeep(instance.name, MOST_CASCADES)
+    name = type(error).__qualname__
+    return {
+        "type": f"{type(error).__module__}.{name}",
+        "types": [name, f"{type(error).__module__}.{name}"],
+        "message": str(error),
+        "context": {},
+    }

@@ -1,0 +1,83 @@
+"""What became of a trigger that a task names."""
+
+from __future__ import annotations
+
+from triggers.explain.look import Look
+from triggers.explain.values import Name
+from triggers.explain.wording import listed, moment, often
+from triggers.types import Instance, Status
+
+STATES = {
+    Status.UNSTARTED: "waits",
+    Status.SCHEDULED: "is scheduled",
+    Status.RUNNING: "is running",
+    Status.FINISHED: "finished",
+    Status.FAILED: "failed",
+    Status.REPLAYED: "was replayed",
+    Status.SKIPPED: "was skipped",
+    Status.ABANDONED: "was abandoned",
+}
+"""What a status says of an instance, for the middle of a sentence."""
+
+_SHOWN = 3
+
+
+def name_of(look: Look, task: str, name: str) -> Name:
+    """A trigger that a task names.
+
+    :param task: name of the task.
+    """
+    if (task, name) not in look.told:
+        look.told[task, name] = _name_of(look, task, name)
+    return look.told[task, name]
+
+
+def _name_of(look: Look, task: str, name: str) -> Name:
+    fired = look.fired.get(name, [])
+    filtered = sum(task in each.refused for each in fired)
+    source = name.partition(":")[0]
+    meant = None if fired or source in look.plan.tasks else look.meant(name)
+    if fired:
+        text = f"fired {often(len(fired))}"
+        if filtered == len(fired):
+            text += f", filtered out for {task}" + (" each time" if filtered > 1 else "")
+        else:
+            text += f", last on {moment(fired[-1].at)}"
+            text += f", filtered out for {task} {often(filtered)}" if filtered else ""
+    elif source in look.plan.tasks:
+        text = state_of(look, source)
+    else:
+        text = "never fired"
+        if meant is not None:
+            known = "is a task" if meant in look.plan.tasks else "was fired and nobody waits for"
+            text += f"; did you mean {meant!r}, which {known}?"
+    return Name(
+        name=name,
+        fired=len(fired),
+        filtered=filtered,
+        latest=look.ref(fired[-1]) if fired else None,
+        source=source if source in look.plan.tasks else None,
+        meant=meant,
+        text=text,
+    )
+
+
+def state_of(look: Look, task: str) -> str:
+    """How far a task is: its unsettled instances, or else its last one."""
+    instances = look.by_task.get(task, [])
+    if not instances:
+        return f"{task} has no instance yet"
+    _settled, others = look.by_being_settled(task)
+    return listed_states(others or instances[-1:])
+
+
+def listed_states(instances: list[Instance], *, later: bool = False) -> str:
+    """Instances, and the status of each.
+
+    :param later: say of those that are settled that they were not at the time.
+    """
+    told = [
+        f"{each.name} {STATES[each.status]}{' later' if later and each.status.is_resolved else ''}"
+        for each in instances
+    ]
+    return listed(told, _SHOWN)

@@ -1,0 +1,105 @@
+"""Asking filters about firings, outside of every lock and transaction.
+
+A decision that needs a verdict stops and says what it must know (:mod:`triggers.engine.verdicts`).
+Here it is found out, and the decision is made again; what has changed in between counts then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from triggers import payload
+from triggers.engine import Event, Plan, Transition, Unjudged, Verdicts
+from triggers.engine.verdicts import NO_VERDICTS, Question, Refusals
+from triggers.exceptions import PredicateFailed, UnregisteredFunction
+from triggers.logging import log
+
+if TYPE_CHECKING:
+    from triggers.storages.session import SessionStorage
+
+_KEPT = 1024
+
+_last_plans: dict[tuple[type, str], Plan] = {}
+"""Configurations that were found to have filters: a hint that saves a decision made in vain."""
+
+
+def with_verdicts(
+    storage: SessionStorage, event: Event, commit: Callable[[Verdicts], Transition]
+) -> Transition:
+    """Have an event decided with the verdicts that it turns out to need.
+
+    :param commit: decides and commits the event.
+    :raises PredicateFailed: a predicate raised an exception about kwargs from outside; for other
+        firings, that counts as not passed.
+    """
+    verdicts, session = NO_VERDICTS, (type(storage), storage.uid)
+    plan = _last_plans.get(session)
+    if plan is not None:
+        likely = [each for each in event.questions(plan) if plan.asks_about(each.names)]
+        verdicts = _judged(storage, event, plan, tuple(likely), verdicts)
+    while True:
+        try:
+            return commit(verdicts)
+        except Unjudged as unjudged:
+            plan, questions = unjudged.plan, unjudged.questions
+        if len(_last_plans) >= _KEPT:
+            _last_plans.clear()
+        _last_plans[session] = plan
+        verdicts = _judged(storage, event, plan, questions, verdicts)
+
+
+def _judged(
+    storage: SessionStorage,
+    event: Event,
+    plan: Plan,
+    questions: tuple[Question, ...],
+    verdicts: Verdicts,
+) -> Verdicts:
+    answers = {
+        question: _refusals(storage, plan, question, strict=event.comes_from_outside)
+        for question in questions
+    }
+    return verdicts.joined_with(plan, answers)
+
+
+def _refusals(storage: SessionStorage, plan: Plan, question: Question, *, strict: bool) -> Refusals:
+    """Who refuses a firing, and why.
+
+    :param strict: raise what a predicate raised, if the firing comes from outside.
+    """
+    kwargs = payload.decode(question.kwargs)
+
+    def args() -> Mapping[str, Any]:
+        return payload.decode(question.arguments or payload.EMPTY)
+
+    refusals: dict[tuple[str, str], str] = {}
+    for task, names in plan.takers(question.names):
+        for name in names:
+            judge = task.filters.get(name)
+            if judge is None:
+                continue
+            try:
+                reason = judge.refusal(kwargs, args)
+            except (PredicateFailed, UnregisteredFunction) as error:
+                if isinstance(error, PredicateFailed):
+                    error.trigger = name
+                if strict and question.cause is None:
+                    raise
+                reason = str(error)
+                log(
+                    logging.ERROR,
+                    "%s does not count for %s: %s",
+                    name,
+                    task.config.name,
+                    error,
+                    exc_info=True,
+                    action="filter",
+                    session=storage.uid,
+                    task=task.config.name,
+                    trigger=name,
+                )
+            if reason is not None:
+                refusals[task.config.name, name] = f"filter on {name}: {reason}"
+    return refusals
