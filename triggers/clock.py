@@ -1,22 +1,40 @@
-"""The time of storages that have no server to ask, and the test kit's way to set it."""
+"""The time of storages that have no server to ask, and the ways to set it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 _override: datetime | None = None
+_local: ContextVar[datetime | None] = ContextVar("triggers_local_time", default=None)
 
 
 def current_time() -> datetime:
-    """The present moment, aware UTC, or what :func:`set_time` says."""
-    return _override or datetime.now(UTC)
+    """The present moment, aware UTC, or what :func:`overridden_time` says."""
+    return _local.get() or _override or datetime.now(UTC)
 
 
 def overridden_time() -> datetime | None:
-    """What :func:`set_time` says, or ``None`` while the real clock runs."""
-    return _override
+    """What :func:`local_time`, or else :func:`set_time`, says; ``None`` while the clock runs."""
+    return _local.get() or _override
+
+
+@contextmanager
+def local_time(moment: datetime) -> Iterator[None]:
+    """Hold the clock of every storage at a moment, for this thread (or asyncio task) alone.
+
+    Goes before :func:`set_time`. For replaying what happened at other times.
+
+    :param moment: aware.
+    :raises ValueError: ``moment`` has no time zone.
+    """
+    token = _local.set(_in_utc(moment))
+    try:
+        yield
+    finally:
+        _local.reset(token)
 
 
 def set_time(moment: datetime | None) -> None:
@@ -27,9 +45,7 @@ def set_time(moment: datetime | None) -> None:
     :raises ValueError: ``moment`` has no time zone.
     """
     global _override
-    if moment is not None and moment.utcoffset() is None:
-        raise ValueError(f"{moment!r} has no time zone; make it aware.")
-    _override = None if moment is None else moment.astimezone(UTC)
+    _override = None if moment is None else _in_utc(moment)
 
 
 @contextmanager
@@ -41,3 +57,9 @@ def frozen_time(moment: datetime) -> Iterator[None]:
         yield
     finally:
         set_time(before)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment!r} has no time zone; make it aware.")
+    return moment.astimezone(UTC)

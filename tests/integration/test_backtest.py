@@ -26,6 +26,7 @@ from django.core.management.base import CommandError
 from tests import servers
 from triggers.backtest.job import Job
 from triggers.backtest.workers import run_workers
+from triggers.conditions import predicate, provider
 from triggers.engine import Event, Transition
 from triggers.exceptions import StorageUnavailable
 from triggers.models import Session
@@ -70,6 +71,7 @@ OUTCOME = {
             "never_started": 2,
         },
         "instances": {"finished": 1, "total": 3},
+        "abandoned": {"unless": 1},
     },
     "t_remind": {
         "sessions": {
@@ -80,6 +82,7 @@ OUTCOME = {
             "never_started": 1,
         },
         "instances": {"finished": 2, "total": 5},
+        "abandoned": {},
     },
     "t_thank": {
         "sessions": {
@@ -90,6 +93,7 @@ OUTCOME = {
             "never_started": 4,
         },
         "instances": {"finished": 1, "total": 1},
+        "abandoned": {},
     },
 }
 
@@ -99,6 +103,18 @@ class Explosive(TriggerTask):
 
     def _run(self, context: TaskContext) -> dict[str, Any]:
         raise AssertionError("A backtest has run a real task.")
+
+
+@provider
+def explosive_arguments(context: TaskContext) -> dict[str, Any]:
+    """A provider that must not be called by a backtest either."""
+    raise AssertionError("A backtest has called a provider.")
+
+
+@predicate
+def is_big(kwargs: dict[str, Any]) -> bool:
+    """Whether the amount is above 20; raises where there is none."""
+    return int(kwargs["amount"]) > 20
 
 
 class RecordingStorage(MemoryStorageBackend):
@@ -227,6 +243,22 @@ class TestOutcome:
         assert run.figures["order"] == "file"
         assert "No event has a time" in run.stdout
 
+    def test_providers_are_not_called(self, backtest: Backtest) -> None:
+        tasks = {"t_a": {"after": ["paid"], "run": "x", "withArgs": "explosive_arguments"}}
+        assert backtest(workflow=tasks).figures["tasks"]["t_a"]["sessions"]["finished"] == 2
+
+    def test_filters_and_predicates_are_asked(self, backtest: Backtest) -> None:
+        tasks = {
+            "t_is": {"after": ["paid"], "run": "x", "when": {"paid": {"amount": "12"}}},
+            "t_big": {"after": ["paid"], "run": "x", "when": {"paid": "is_big"}},
+        }
+        log = LOG.replace("10:00:00Z,12", "10:00:00Z,30").replace("03T10:00:00Z,", "03T10:00Z,12")
+        finished = {
+            name: task["instances"]["finished"]
+            for name, task in backtest(workflow=tasks, log=log).figures["tasks"].items()
+        }
+        assert finished == {"t_is": 1, "t_big": 1}
+
 
 class TestSessions:
     def test_no_session_is_left_behind(
@@ -334,6 +366,21 @@ class TestBadRows:
         run = backtest(log=LOG.replace("Z,", ","))
         assert run.stdout.count("10 timestamps have no offset: they were taken as UTC.") == 1
         assert run.figures["tasks"] == OUTCOME
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_event_that_a_predicate_cannot_judge_is_refused(
+        self, backtest: Backtest, workers: str
+    ) -> None:
+        tasks = {"t_big": {"after": ["paid"], "run": "x", "when": {"paid": "is_big"}}}
+        run = backtest("--workers", workers, workflow=tasks)
+        [refused] = run.figures["refused"]["first"]
+        assert refused["line"] == 6
+        assert refused["reason"].startswith("The predicate 'is_big' failed")
+        assert run.figures["fired"] == 9
+
+    def test_an_event_with_the_name_of_an_outcome_is_refused(self, backtest: Backtest) -> None:
+        run = backtest(log=LOG + "A,t_ship:ended,2026-03-09T10:00Z,\n")
+        assert [each["line"] for each in run.figures["refused"]["first"]] == [12]
 
 
 class TestMistakes:
@@ -498,6 +545,19 @@ class TestOutput:
             "The workflow waits for 'Paid', which the log does not have.",
             "The workflow waits for 'cancel', which the log does not have.",
         ]
+
+    def test_outcomes_of_its_own_tasks_are_not_missed(self, backtest: Backtest) -> None:
+        tasks = {
+            "t_a": {"after": ["paid"], "run": "x"},
+            "t_b": {"after": ["t_a:ended"], "unless": ["t_a:abandoned"], "run": "x"},
+            "t_c": {"after": ["t_a:failed"], "unless": ["t_d:failed"], "run": "x"},
+        }
+        run = backtest(workflow=tasks)
+        assert run.figures["notes"] == [
+            "The workflow waits for 't_d:failed', which the log does not have.",
+            "The workflow waits for 't_a:failed', which tasks that only finish never fire.",
+        ]
+        assert run.figures["tasks"]["t_b"]["sessions"]["finished"] == 2
 
     def test_what_a_workflow_can_hardly_mean_is_said(self, backtest: Backtest) -> None:
         run = backtest(workflow={"t_a": {"after": ["t_a"], "run": "x"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ class Job:
     :ivar storage: registered name of the storage.
     :ivar workflow: the rehearsal of the workflow, see :func:`.workflow.rehearse`.
     :ivar spool: path of the sealed spool.
+    :ivar until: the end of the log, aware: time goes by the log's clock, and is decided until
+        then. ``None``: by the clock of the storage.
     :ivar strict: stop at the first event that is refused.
     :ivar keep: leave the sessions in the storage.
     """
@@ -23,6 +26,7 @@ class Job:
     storage: str
     workflow: dict[str, Any]
     spool: Path
+    until: datetime | None = None
     strict: bool = False
     keep: bool = False
 

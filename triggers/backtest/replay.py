@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from time import perf_counter
 
 from triggers.backtest.event import Malformed
 from triggers.backtest.job import Job, Stop
+from triggers.backtest.logtime import LogTimeSession, NoTime
 from triggers.backtest.spool import Firing, read_cases
 from triggers.backtest.tally import Tally
-from triggers.exceptions import InvalidPayload, InvalidTrigger, InvalidUid, PayloadTooLarge
+from triggers.exceptions import (
+    InvalidPayload,
+    InvalidTrigger,
+    InvalidUid,
+    PayloadTooLarge,
+    PredicateFailed,
+)
 from triggers.manager import TriggerManager
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
 from triggers.task import TaskContext, TriggerTask
+from triggers.types import Instance
 
-REFUSALS = (InvalidTrigger, InvalidPayload, InvalidUid, PayloadTooLarge)
+REFUSALS = (
+    InvalidTrigger,
+    InvalidPayload,
+    InvalidUid,
+    PayloadTooLarge,
+    PredicateFailed,
+    NoTime,
+)
 """What is wrong with an event. Any other error is one of the set-up, and ends the backtest."""
 
 _REPORT_EVERY = 100
@@ -38,7 +53,7 @@ def replay(job: Job, worker: int, *, advance: Callable[[int], None], stop: Stop)
     """
     tally = Tally.of_tasks(job.workflow)
     seconds = 0.0
-    for case, firings in read_cases(job.spool, worker):
+    for case, firings in read_cases(job.spool, worker, timed=job.until is not None):
         if stop.is_set():
             break
         seconds += _replay_case(job, case, _watched(firings, advance, stop), tally, stop)
@@ -60,18 +75,39 @@ def _replay_case(job: Job, case: str, firings: Iterator[Firing], tally: Tally, s
             _refuse(job, firing, error, tally, stop)
         return 0.0
     with nullcontext() if job.keep else _deleted_afterwards(storage):
-        manager = TriggerManager(storage)
-        manager.update_configuration(job.workflow)
+        session: _PresentSession | LogTimeSession
+        if job.until is None:
+            session = _PresentSession(job, storage)
+        else:
+            session = LogTimeSession(job, storage, job.until)
         for firing in firings:
             try:
-                manager.fire(firing.trigger, firing.kwargs)
+                session.fire(firing)
             except REFUSALS as error:
                 _refuse(job, firing, error, tally, stop)
             else:
                 tally.fired += 1
+        session.finish()
         seconds = perf_counter() - started
-        tally.add_session((instance.task_name, instance.status) for instance in storage)
+        tally.add_session(session.instances())
     return seconds
+
+
+class _PresentSession:
+    """One case, fired into a session by the clock of its storage."""
+
+    def __init__(self, job: Job, storage: SessionStorage) -> None:
+        self._manager = TriggerManager(storage)
+        self._manager.update_configuration(job.workflow)
+
+    def fire(self, firing: Firing) -> None:
+        self._manager.fire(firing.trigger, firing.kwargs)
+
+    def finish(self) -> None:
+        """Nothing: its time goes on by itself."""
+
+    def instances(self) -> Iterable[Instance]:
+        return self._manager.storage.find_instances()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from triggers.backtest.tally import TaskTally, Trouble
+from triggers.backtest.tally import EXPIRED, TaskTally, Trouble
 from triggers.backtest.trial import Figures, Trial
 from triggers.types import Status
 
@@ -37,6 +37,7 @@ class Report:
         tasks = figures.tally.tasks.values()
         shown = [status for status in _RARE if any(task.sessions[status] for task in tasks)]
         self._statuses = {**_COLUMNS, **{status: str(status) for status in shown}}
+        self._shows_expired = any(task.expired for task in tasks)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, in plain JSON; seconds and rates are floats."""
@@ -47,6 +48,7 @@ class Report:
             "run_id": figures.run_id,
             "order": figures.order,
             "seed": trial.shuffle,
+            "until": figures.until.isoformat() if figures.until else None,
             "storage": trial.storage,
             "workers": trial.workers,
             "kept": trial.keep,
@@ -109,11 +111,14 @@ class Report:
         return capture.get()
 
     def _header(self) -> list[str]:
-        return ["task", *self._statuses.values(), "never started", "instances finished"]
+        expired = [EXPIRED] if self._shows_expired else []
+        return ["task", *self._statuses.values(), *expired, "never started", "instances finished"]
 
     def _rows(self) -> Iterator[list[str]]:
         for name, task in self._figures.tally.tasks.items():
             sessions = [f"{task.sessions[status]:,}" for status in self._statuses]
+            if self._shows_expired:
+                sessions.append(f"{task.expired:,}")
             of_all = f"{task.finished:,} of {task.instances:,}"
             yield [name, *sessions, f"{task.never_started:,}", of_all]
 
@@ -145,10 +150,14 @@ class Report:
             yield (
                 f"{figures.timeless:,} events have no time: each stayed behind the event before it."
             )
+        if figures.until is not None:
+            yield f"Time went by the log's clock, until its end at {figures.until}."
         if figures.naive_times:
             yield f"{figures.naive_times:,} timestamps have no offset: they were taken as UTC."
         for trigger in figures.unknown_triggers:
             yield f"The workflow waits for {trigger!r}, which the log does not have."
+        for outcome in figures.unheard_outcomes:
+            yield f"The workflow waits for {outcome!r}, which tasks that only finish never fire."
         for task, reason in figures.doubts:
             yield f"Task {task!r} {reason}."
         if self._trial.keep:
@@ -166,9 +175,12 @@ class Report:
 
     def _task_json(self, task: TaskTally) -> dict[str, Any]:
         sessions = {title: task.sessions[status] for status, title in self._statuses.items()}
+        if self._shows_expired:
+            sessions[EXPIRED] = task.expired
         return {
             "sessions": {**sessions, "never_started": task.never_started},
             "instances": {"finished": task.finished, "total": task.instances},
+            "abandoned": dict(sorted(task.abandoned.items())),
         }
 
 

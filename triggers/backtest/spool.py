@@ -43,9 +43,13 @@ _SCHEMA = """
 """
 _INSERT = "INSERT INTO event VALUES (NULL, ?, ?, ?, ?, ?, ?)"
 _INDEX = "CREATE INDEX firing_order ON event (worker, case_name, rank, position)"
+# Where the first events of a case have no time, theirs is that of the first which has one.
 _SELECT = """
-    SELECT case_name, line, activity, attributes FROM event
-    WHERE worker = ? ORDER BY worker, case_name, rank, position
+    SELECT case_name, line, activity, attributes, CASE WHEN rank > :before THEN rank ELSE (
+        SELECT MIN(later.rank) FROM event AS later WHERE later.worker = event.worker
+        AND later.case_name = event.case_name AND later.rank > :before
+    ) END
+    FROM event WHERE worker = :worker ORDER BY worker, case_name, rank, position
 """
 
 
@@ -56,18 +60,21 @@ class Firing:
     :ivar line: where it stands in the log.
     :ivar trigger: the activity.
     :ivar kwargs: the attributes.
+    :ivar at: when, aware UTC; ``None`` if that was not asked for, or no event of the case tells.
     """
 
     line: int
     trigger: str
     kwargs: dict[str, Any]
+    at: datetime | None = None
 
 
 class Spool:
     """The events of a log, written once and then read by each worker for its own cases.
 
     Events of a case come in the order of their times, and of the log where times are equal. An
-    event without a time stays behind the event of its case that directly precedes it in the log.
+    event without a time stays behind the event of its case that directly precedes it in the log,
+    at the same time; without such an event, it comes before all others, at the time of the first.
 
     :param path: the file to make; its directory also takes SQLite's own temporary files.
     :param workers: over how many workers the cases are spread.
@@ -76,6 +83,7 @@ class Spool:
 
     :ivar events: how many were added.
     :ivar timeless: how many of these had no time.
+    :ivar ends_at: the latest time of all, aware; ``None`` as long as no event had one.
     """
 
     def __init__(self, path: Path, *, workers: int = 1, shuffle: int | None = None) -> None:
@@ -83,6 +91,7 @@ class Spool:
         self.workers = workers
         self.events = 0
         self.timeless = 0
+        self.ends_at: datetime | None = None
         self._shuffle = shuffle
         self._last: tuple[str, int] | None = None
         self._batch: list[tuple[int, str, int, int, str, str]] = []
@@ -92,7 +101,10 @@ class Spool:
     def add(self, event: Event) -> None:
         """Take one more event, in the order of the log."""
         self.events += 1
-        self.timeless += event.time is None
+        if event.time is None:
+            self.timeless += 1
+        elif self.ends_at is None or event.time > self.ends_at:
+            self.ends_at = event.time
         rank = self._rank(event)
         self._last = (event.case, rank)
         attributes = json.dumps(event.attributes, ensure_ascii=False)
@@ -129,7 +141,9 @@ class Spool:
         return _BEFORE_ALL_TIMES
 
 
-def read_cases(path: Path, worker: int) -> Iterator[tuple[str, Iterator[Firing]]]:
+def read_cases(
+    path: Path, worker: int, *, timed: bool = False
+) -> Iterator[tuple[str, Iterator[Firing]]]:
     """The cases of one worker, each with its events in firing order.
 
     As with :func:`itertools.groupby`, the events of a case are gone once the next case is asked
@@ -137,15 +151,21 @@ def read_cases(path: Path, worker: int) -> Iterator[tuple[str, Iterator[Firing]]
 
     :param path: a sealed spool.
     :param worker: number of the worker, from 0.
+    :param timed: tell the times of the events too; not of a spool that was shuffled.
     """
     with closing(_connect(path)) as database:
-        rows = database.execute(_SELECT, (worker,))
+        rows = database.execute(_SELECT, {"worker": worker, "before": _BEFORE_ALL_TIMES})
         for case, group in groupby(rows, key=lambda row: row[0]):
             yield (
                 case,
                 (
-                    Firing(line=line, trigger=activity, kwargs=json.loads(attributes))
-                    for _, line, activity, attributes in group
+                    Firing(
+                        line=line,
+                        trigger=activity,
+                        kwargs=json.loads(attributes),
+                        at=_EPOCH + rank * _MICROSECOND if timed and rank is not None else None,
+                    )
+                    for _, line, activity, attributes, rank in group
                 ),
             )
 

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from triggers.backtest.event import Malformed
-from triggers.types import Status
+from triggers.types import Instance, Status
 
 LISTED = 20
 """How many malformed or refused events are kept with line and reason."""
+
+EXPIRED = "expired"
+"""Why ``within`` abandons an instance, as its metadata say."""
 
 _NOT_JOINED = frozenset({Status.UNSTARTED, Status.ABANDONED})
 
@@ -23,12 +26,16 @@ class TaskTally:
     :ivar never_started: in how many sessions there was no instance.
     :ivar instances: how many there were in all sessions together.
     :ivar finished: how many of these finished.
+    :ivar abandoned: by reason (``unless`` or ``expired``), how many of these were abandoned.
+    :ivar expired: in how many sessions at least one instance was abandoned by ``within``.
     """
 
     sessions: Counter[Status] = field(default_factory=Counter)
     never_started: int = 0
     instances: int = 0
     finished: int = 0
+    abandoned: Counter[str] = field(default_factory=Counter)
+    expired: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,15 +88,22 @@ class Tally:
         """An empty tally of these tasks."""
         return cls(tasks={name: TaskTally() for name in names})
 
-    def add_session(self, instances: Iterable[tuple[str, Status]]) -> None:
+    def add_session(self, instances: Iterable[Instance]) -> None:
         """Count a session that is over.
 
-        :param instances: task name and status of each of its instances.
+        :param instances: all that it has.
         """
         self.cases += 1
         by_task: dict[str, Counter[Status]] = {name: Counter() for name in self.tasks}
-        for name, status in instances:
-            by_task[name][status] += 1
+        reasons: dict[str, Counter[str]] = {}
+        for instance in instances:
+            by_task[instance.task][instance.status] += 1
+            if instance.status is Status.ABANDONED:
+                found = reasons.setdefault(instance.task, Counter())
+                found[str(instance.metadata.get("reason"))] += 1
+        for name, found in reasons.items():
+            self.tasks[name].abandoned += found
+            self.tasks[name].expired += EXPIRED in found
         for name, statuses in by_task.items():
             task = self.tasks[name]
             task.sessions.update(statuses.keys())
@@ -113,6 +127,8 @@ class Tally:
             task.never_started += theirs.never_started
             task.instances += theirs.instances
             task.finished += theirs.finished
+            task.abandoned += theirs.abandoned
+            task.expired += theirs.expired
         self.cases += other.cases
         self.fired += other.fired
         self.refused.merge(other.refused)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from triggers.conditions.durations import LONGEST
+from triggers.conditions.tree import Elapsed
 from triggers.configuration import Configuration
+from triggers.engine.plan import TaskPlan, compile_plan
 from triggers.exceptions import TriggersError
 
 Workflow = dict[str, Any]
 
+LATEST_TIME = datetime.max.replace(tzinfo=UTC) - LONGEST - timedelta(days=1)
+"""The latest time from which every duration can be counted."""
+
 REHEARSAL = "triggers.backtest.replay.Rehearsal"
 """Name of the trigger task that takes the place of every task."""
+
+_ABOUT_TIME = ("within", "fresh", "atMostEvery", "debounce")
+_NEVER = ("failed", "skipped")
 
 
 class WorkflowError(TriggersError, ValueError):
@@ -51,8 +61,9 @@ def load_workflow(path: Path) -> Workflow:
 def rehearse(workflow: Mapping[str, Any]) -> Workflow:
     """The same workflow, but no task has effects and each runs in place.
 
-    Only ``run`` and ``using`` change, and only where they can be replaced without hiding a mistake:
-    what is missing or of the wrong type is left for the configuration to complain about.
+    Only ``run``, ``using`` and ``withArgs`` (whose provider is part of a task's work) change, and
+    only where they can be replaced without hiding a mistake: what is missing or of the wrong type
+    is left for the configuration to complain about.
     """
     return {name: _rehearse_task(directives) for name, directives in workflow.items()}
 
@@ -60,8 +71,31 @@ def rehearse(workflow: Mapping[str, Any]) -> Workflow:
 def outside_triggers(configuration: Configuration) -> set[str]:
     """The triggers that a workflow waits for and that no task of its own fires."""
     tasks = configuration.tasks
-    named = {name for task in tasks.values() for name in task.after | task.unless}
-    return named - tasks.keys()
+    return {name for name in _named(configuration) if name.partition(":")[0] not in tasks}
+
+
+def unheard_outcomes(configuration: Configuration) -> set[str]:
+    """The outcomes that a workflow waits for and that tasks which all finish never have."""
+    outcomes = {name: name.partition(":")[2] for name in _named(configuration)}
+    outside = outside_triggers(configuration)
+    return {name for name, outcome in outcomes.items() if outcome in _NEVER} - outside
+
+
+def directives_about_time(configuration: Configuration) -> dict[str, list[str]]:
+    """What would mean nothing without the times of events: by task, if it has any."""
+    tasks = compile_plan(configuration).tasks
+    return {name: found for name, task in tasks.items() if (found := list(_about_time(task)))}
+
+
+def _named(configuration: Configuration) -> set[str]:
+    return {name for task in configuration.tasks.values() for name in task.after | task.unless}
+
+
+def _about_time(task: TaskPlan) -> Iterator[str]:
+    yield from (name for name in _ABOUT_TIME if name in task.config.directives)
+    parts = [*task.ready.parts(), *task.barred.parts()]
+    if any(isinstance(part, Elapsed) for part in parts):
+        yield "elapsed"
 
 
 def _rehearse_task(directives: Any) -> Any:
@@ -73,6 +107,8 @@ def _rehearse_task(directives: Any) -> Any:
         replaced["run"] = REHEARSAL
     if isinstance(using, str) and (using or "using" not in directives):
         replaced["using"] = "synchronous"
+    if isinstance(replaced.get("withArgs"), str) and replaced["withArgs"].strip():
+        del replaced["withArgs"]
     return replaced
 
 
