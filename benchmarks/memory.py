@@ -26,7 +26,8 @@ from benchmarks.measure import Row, Samples, compare, in_turns, pinned, quiet
 from triggers import payload
 from triggers.configuration import parse
 from triggers.engine import Event, SessionState, Transition, decide
-from triggers.engine.events import Configure, Fire
+from triggers.engine.configuring import Configure
+from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Finish
 from triggers.manager import TriggerManager
 from triggers.storages.memory import MemoryStorageBackend

@@ -21,8 +21,9 @@ from triggers import conf, outbox, payload, runners
 from triggers.attempt import class_names, failure_of
 from triggers.configuration import parse, suspicions
 from triggers.engine import Event, Hooks, Transition
-from triggers.engine.events import Configure, Fire
-from triggers.engine.lifecycle import Replay, SetStatus, SkipFailed
+from triggers.engine.by_hand import Replay, SetStatus, SkipFailed
+from triggers.engine.configuring import Configure
+from triggers.engine.events import Fire
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,

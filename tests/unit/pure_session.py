@@ -24,17 +24,10 @@ from triggers.engine import (
     decide,
     reads_of,
 )
-from triggers.engine.events import Configure, Fire, Tick
-from triggers.engine.lifecycle import (
-    Claim,
-    Fail,
-    Finish,
-    Replay,
-    Retry,
-    SetStatus,
-    Skip,
-    SkipFailed,
-)
+from triggers.engine.by_hand import Replay, SetStatus, SkipFailed
+from triggers.engine.configuring import Configure
+from triggers.engine.events import Fire, Tick
+from triggers.engine.lifecycle import Claim, Fail, Finish, Retry, Skip
 from triggers.engine.plan import Plan, held
 from triggers.engine.state import InstanceKey
 from triggers.engine.verdicts import NO_VERDICTS, Refusals

@@ -20,20 +20,10 @@ from triggers.engine import (
     check_transition,
     decide,
 )
-from triggers.engine.events import Configure, Done, Fire, Recover
-from triggers.engine.lifecycle import (
-    Annotate,
-    Claim,
-    Clone,
-    Create,
-    Fail,
-    Finish,
-    Replay,
-    Retry,
-    SetStatus,
-    Skip,
-    SkipFailed,
-)
+from triggers.engine.by_hand import Annotate, Clone, Create, Replay, SetStatus, SkipFailed
+from triggers.engine.configuring import Configure
+from triggers.engine.events import Done, Fire, Recover
+from triggers.engine.lifecycle import Claim, Fail, Finish, Retry, Skip
 from triggers.engine.rules import MOST_CASCADES
 from triggers.exceptions import (
     ConfigurationError,

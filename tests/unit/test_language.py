@@ -16,7 +16,7 @@ import pytest
 from tests.unit.pure_session import PureSession
 from triggers.conditions import predicate
 from triggers.configuration import parse
-from triggers.engine.lifecycle import Create, SetStatus
+from triggers.engine.by_hand import Create, SetStatus
 from triggers.exceptions import ConfigurationError
 from triggers.types import BY_HAND, Status
 

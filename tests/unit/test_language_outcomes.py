@@ -10,16 +10,9 @@ import pytest
 from tests.unit.pure_session import PureSession
 from triggers.configuration import parse
 from triggers.engine import Event, Hooks, Unjudged, decide
+from triggers.engine.by_hand import Clone, SetStatus, SkipFailed
 from triggers.engine.events import Fire, Tick
-from triggers.engine.lifecycle import (
-    Claim,
-    Clone,
-    Fail,
-    Finish,
-    SetStatus,
-    Skip,
-    SkipFailed,
-)
+from triggers.engine.lifecycle import Claim, Fail, Finish, Skip
 from triggers.exceptions import ConfigurationError, InvalidTrigger
 from triggers.types import Status
 

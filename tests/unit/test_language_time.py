@@ -12,8 +12,10 @@ import pytest
 from tests.unit.pure_session import NOW, PureSession
 from triggers.configuration import parse
 from triggers.engine import Event, MustSeeMore, Reads, SessionState, decide
-from triggers.engine.events import Configure, Done, Fire, Recover, Tick
-from triggers.engine.lifecycle import Annotate, Claim, Clone, Create, Finish, SetStatus
+from triggers.engine.by_hand import Annotate, Clone, Create, SetStatus
+from triggers.engine.configuring import Configure
+from triggers.engine.events import Done, Fire, Recover, Tick
+from triggers.engine.lifecycle import Claim, Finish
 from triggers.exceptions import ConfigurationError
 from triggers.types import BY_HAND, FireResult, Status
 

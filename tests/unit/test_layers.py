@@ -21,7 +21,7 @@ LAYERS = [
     ["conditions", "configuration"],
     ["engine", "registry", "workflows"],
     ["conf", "logging"],
-    ["judging"],
+    ["judging", "explain"],
     ["locking", "transactions", "storages.session", "storages.whole", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
     ["attempt", "outbox", "manager", "context", "arguments", "task"],

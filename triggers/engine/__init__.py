@@ -15,7 +15,9 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 ``rules``           the rules of a firing: who takes it, who is created, ready or ruled out
 ``rest``            what follows by itself: outcomes, tasks that are settled, time
 ``events``          what can happen to a session, one value each
-``lifecycle``       what can happen to one instance, one value each
+``configuring``     one of these: tasks are added or replaced
+``lifecycle``       what workers do to an instance: claim, finish, fail, retry
+``by_hand``         what somebody does to an instance by hand
 ==================  ==========================================================================
 """
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from triggers import payload
 from triggers.clock import current_time
 from triggers.engine import Hooks
+from triggers.engine.by_hand import Annotate, Clone, Create
 from triggers.engine.events import Event, Fire
 from triggers.engine.holdings import Holdings
-from triggers.engine.lifecycle import Annotate, Clone, Create
 from triggers.engine.plan import EMPTY_PLAN, Plan
 from triggers.engine.plan import held as held_by
 from triggers.engine.state import Transition
