@@ -29,6 +29,9 @@ other words):
   parent. ``unless`` is not asked again.
 * *Skip*: from inside a task nothing is fired (E17); a failed instance fires its task's name only if
   asked to (E23).
+* *Outcomes*: being abandoned, failing and being skipped are recorded as firings of
+  ``task:outcome``. No task of this model names those, so nothing comes of it. What will be retried
+  has not failed; a skip that cascades is one firing, under the task's name.
 * *Idempotency keys*: the same key on the same trigger does nothing the second time, and is an error
   with other kwargs.
 """
@@ -66,8 +69,9 @@ class ReferenceSession:
         have_instances = {instance["task"] for instance in self.instances.values()}
         self.tasks.update(config)
         if is_first or apply_history:
+            new = [task for task in self.tasks if task in config and task not in have_instances]
             for count in range(1, len(self.fired) + 1):
-                for task in config.keys() - have_instances:
+                for task in new:
                     self._offer(task, self.fired[:count])
 
     def fire(self, trigger: str, kwargs: Kwargs | None = None, key: str | None = None) -> bool:
@@ -80,8 +84,9 @@ class ReferenceSession:
                 return False
             self.keys[trigger, key] = kwargs
         self.fired.append((trigger, kwargs))
+        fired = list(self.fired)
         for task in self.tasks:
-            self._offer(task, self.fired)
+            self._offer(task, fired)
         return True
 
     def start(self, instance: str) -> None:
@@ -93,13 +98,18 @@ class ReferenceSession:
 
     def fail(self, instance: str) -> None:
         self._change(instance, "running", "failed")
+        told = {"kwargs": self.snapshot()["instances"][instance]["kwargs"]}
+        self._record(instance, "failed", {**told, "attempt": self.instances[instance]["attempt"]})
 
     def retry(self, instance: str, replacement_kwargs: dict[str, Kwargs] | None = None) -> str:
         self._change(instance, "running", "replayed")
-        return self._copy(instance, replacement_kwargs)
+        copy = self._copy(instance, replacement_kwargs)
+        self.instances[copy]["attempt"] = self.instances[instance]["attempt"] + 1
+        return copy
 
     def skip(self, instance: str) -> None:
         self._change(instance, "running", "skipped")
+        self._record(instance, "skipped", {})
 
     def replay(self, instance: str, replacement_kwargs: dict[str, Kwargs] | None = None) -> str:
         self._change(instance, "failed", "replayed")
@@ -111,6 +121,8 @@ class ReferenceSession:
         self._change(instance, "failed", "skipped")
         if cascade:
             self.fire(self.instances[instance]["task"], result)
+        else:
+            self._record(instance, "skipped", result or {})
 
     def snapshot(self) -> dict[str, Any]:
         """Return what an observer can see, as a copy: the instances by name, and the firings."""
@@ -156,15 +168,22 @@ class ReferenceSession:
     def _decide(self, instance: dict[str, Any]) -> None:
         after, unless = self._after(instance["task"]), self._unless(instance["task"])
         if unless and unless <= set(instance["seen"]):
-            instance["status"] = "abandoned"
+            self._abandon(instance)
         elif after <= set(instance["seen"]):
             instance["status"] = "scheduled"
+
+    def _abandon(self, instance: dict[str, Any]) -> None:
+        instance["status"] = "abandoned"
+        self.fired.append((f"{instance['task']}:abandoned", {"reason": "unless"}))
+
+    def _record(self, instance: str, outcome: str, kwargs: Kwargs) -> None:
+        self.fired.append((f"{self.instances[instance]['task']}:{outcome}", kwargs))
 
     def _create(
         self, task: str, status: str, seen: dict[str, Kwargs], parent: str | None
     ) -> dict[str, Any]:
         number = len([each for each in self.instances.values() if each["task"] == task])
-        instance = {"task": task, "status": status, "seen": seen, "parent": parent}
+        instance = {"task": task, "status": status, "seen": seen, "parent": parent, "attempt": 1}
         self.instances[f"{task}#{number}"] = instance
         return instance
 

@@ -229,9 +229,13 @@ def failure_of(instance: TaskInstance, exception: Any) -> dict[str, Any]:
     :param exception: what the instance's metadata say about the exception, if there was one.
     """
     known = exception if isinstance(exception, Mapping) else {}
+    types = list(known.get("types", []))
+    if isinstance(known.get("cause"), Mapping):
+        # After its last retry: who handles what led to it need not know of retries.
+        types += [name for name in known["cause"].get("types", []) if name not in types]
     return {
         "type": known.get("type", ""),
-        "types": known.get("types", []),
+        "types": types,
         "message": known.get("message", "set by hand"),
         "kwargs": instance.arguments,
         "attempt": instance.retries + max(instance.attempt, 1),

@@ -57,18 +57,18 @@ def _judged(
     questions: tuple[Question, ...],
     verdicts: Verdicts,
 ) -> Verdicts:
-    answers = {
-        question: _refusals(storage, plan, question, strict=event.comes_from_outside)
-        for question in questions
-    }
+    answers = {question: _refusals(storage, plan, question, event) for question in questions}
     return verdicts.joined_with(plan, answers)
 
 
-def _refusals(storage: SessionStorage, plan: Plan, question: Question, *, strict: bool) -> Refusals:
+def _refusals(storage: SessionStorage, plan: Plan, question: Question, event: Event) -> Refusals:
     """Who refuses a firing, and why.
 
-    :param strict: raise what a predicate raised, if the firing comes from outside.
+    :raises PredicateFailed: a predicate raised an exception, and who fired can be told.
+    :raises UnregisteredFunction: there is no such predicate in this process, and who fired can be
+        told, or another process can decide the event later.
     """
+    is_from_outside = event.comes_from_outside and question.cause is None
     kwargs = payload.decode(question.kwargs)
 
     def args() -> Mapping[str, Any]:
@@ -85,7 +85,9 @@ def _refusals(storage: SessionStorage, plan: Plan, question: Question, *, strict
             except (PredicateFailed, UnregisteredFunction) as error:
                 if isinstance(error, PredicateFailed):
                     error.trigger = name
-                if strict and question.cause is None:
+                if is_from_outside:
+                    raise
+                if event.can_wait and isinstance(error, UnregisteredFunction):
                     raise
                 reason = str(error)
                 log(

@@ -41,10 +41,13 @@ def fire_due(now: datetime | None = None, using: str | None = None, *, batch: in
         session's time moves on to what was due, not to ``now``.
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param batch: sessions to look up at a time.
-    :raises ValueError: ``now`` has no time zone.
+    :raises TypeError: ``now`` is no datetime.
+    :raises ValueError: ``now`` has no time zone, or ``batch`` is below 1.
     :raises SettingsError: there is no such alias.
     """
     until = _aware(now)
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}.")
     total = Fired()
     for alias in [conf.get_alias(using)] if using is not None else conf.aliases().values():
         backend = storage_backends.get_class(alias.storage)
@@ -73,6 +76,7 @@ def fire_due_in(manager: TriggerManager, now: datetime | None = None) -> int:
     For storages that cannot list their sessions (those that only load and save).
 
     :returns: how many instances were scheduled or abandoned.
+    :raises TypeError: ``now`` is no datetime.
     :raises ValueError: ``now`` has no time zone.
     """
     transition = manager.apply(Tick(until=_aware(now)))
@@ -83,6 +87,8 @@ def fire_due_in(manager: TriggerManager, now: datetime | None = None) -> int:
 def _aware(now: datetime | None) -> datetime | None:
     if now is None:
         return None
+    if not isinstance(now, datetime):
+        raise TypeError(f"now must be a datetime, got {type(now).__name__}: {now!r}.")
     if now.utcoffset() is None:
         raise ValueError(f"{now!r} has no time zone; make it aware.")
     return now.astimezone(UTC)

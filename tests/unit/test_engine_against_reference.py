@@ -35,7 +35,7 @@ class UnlessIsForgotten(ReferenceSession):
 class UnlessNeedsOneTriggerOnly(ReferenceSession):
     def _decide(self, instance: dict[str, Any]) -> None:
         if self._unless(instance["task"]) & set(instance["seen"]):
-            instance["status"] = "abandoned"
+            self._abandon(instance)
         else:
             super()._decide(instance)
 
@@ -100,6 +100,11 @@ class SkippingCascades(ReferenceSession):
         self.fire(self.instances[instance]["task"])
 
 
+class OutcomesAreNotRecorded(ReferenceSession):
+    def _record(self, instance: str, outcome: str, kwargs: Kwargs) -> None:
+        pass
+
+
 class ReplacementKwargsAreMerged(ReferenceSession):
     def _copy(self, name: str, replacement_kwargs: dict[str, Kwargs] | None) -> str:
         return super()._copy(name, {**self.instances[name]["seen"], **(replacement_kwargs or {})})
@@ -129,6 +134,7 @@ BROKEN = [
     ConfigurationsNeverLookBack,
     FinishingFiresNothing,
     SkippingCascades,
+    OutcomesAreNotRecorded,
     ReplacementKwargsAreMerged,
     KeysAreIgnored,
     KeysOfAllTriggersAreOne,

@@ -300,7 +300,7 @@ def test_a_retry_from_inside_gives_the_next_number_and_only_its_success_cascades
     assert kwargs_of(session, "t_y#0") == {"t_x": {"done": True}}
 
 
-def test_skipping_fires_nothing_unless_a_failed_instance_is_asked_to_cascade() -> None:
+def test_skipping_fires_the_name_only_if_a_failed_instance_is_asked_to_cascade() -> None:
     session = failed_subject()
     session.skip_failed("t_importSubject#0")
     assert "t_importSubject" not in dict(session.fired)
@@ -316,7 +316,34 @@ def test_skipping_fires_nothing_unless_a_failed_instance_is_asked_to_cascade() -
     session.start("t_x#0")
     session.skip("t_x#0")
     assert statuses(session) == {"t_x#0": "skipped"}
-    assert session.fired == [("a", {})]
+    assert session.fired == [("a", {}), ("t_x:skipped", {})]
+
+
+def test_each_failure_skip_and_abandonment_is_recorded_and_no_retry() -> None:
+    session = session_with(
+        t_x={"after": [], "andEvery": "a"}, t_y={"after": ["b"], "unless": ["u"]}
+    )
+    for n in (1, 2):
+        session.fire("a", {"n": n})
+    session.start("t_x#0")
+    session.retry("t_x#0")
+    session.start("t_x#2")
+    session.fail("t_x#2")
+    session.skip_failed("t_x#2", result={"n": 3})
+    session.start("t_x#1")
+    session.fail("t_x#1")
+    session.skip_failed("t_x#1", cascade=True)
+    session.fire("u")
+    assert session.fired == [
+        ("a", {"n": 1}),
+        ("a", {"n": 2}),
+        ("t_x:failed", {"kwargs": {"a": {"n": 1}}, "attempt": 2}),
+        ("t_x:skipped", {"n": 3}),
+        ("t_x:failed", {"kwargs": {"a": {"n": 2}}, "attempt": 1}),
+        ("t_x", {}),
+        ("u", {}),
+        ("t_y:abandoned", {"reason": "unless"}),
+    ]
 
 
 def test_the_same_key_does_nothing_twice_and_is_refused_with_other_kwargs() -> None:

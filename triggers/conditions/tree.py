@@ -242,10 +242,12 @@ class Language:
 
     :ivar fresh: the age from which a firing does not count any more, by name.
     :ivar known: names that the task names elsewhere than in ``from``.
+    :ivar debounced: the name that is held only when no burst of it lasts any more, if any.
     """
 
     fresh: Mapping[str, timedelta] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
+    debounced: str | None = None
 
 
 PLAIN = Language()
@@ -276,7 +278,8 @@ def condition_of(raw: Any, language: Language = PLAIN) -> Condition:
 
 def all_of(members: Sequence[Any], language: Language = PLAIN) -> Condition:
     """The condition that all of these hold."""
-    if all(isinstance(each, str) and each not in language.fresh for each in members):
+    special = {*language.fresh, language.debounced}
+    if all(isinstance(each, str) and each not in special for each in members):
         return AllHeld(tuple(sorted(set(members))))
     return Quorum(len(members), tuple(condition_of(each, language) for each in members))
 
@@ -291,6 +294,8 @@ def _held(name: str, times: Any, language: Language) -> Condition:
     if isinstance(times, Mapping):
         source, path = split_from(times["from"], language.known)
         return HeldAsOften(name, source, path, fresh, language.fresh.get(source))
+    if name == language.debounced:
+        return Rested(name)
     if times == 1 and fresh is None:
         return AllHeld((name,))
     return Held(name, times, fresh)

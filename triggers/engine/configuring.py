@@ -10,7 +10,7 @@ from triggers.engine.draft import Draft, Planned, names_after
 from triggers.engine.events import Event, cause_of
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
 from triggers.engine.rest import come_to_rest, conclude, pass_own_time
-from triggers.engine.rules import passes_filter, question_of, settle, take
+from triggers.engine.rules import is_told, passes_filter, question_of, settle, take, tell
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, MustSeeMore, Reads, Transition
 from triggers.types import FireResult, Firing, Instance, Status, split_instance_name
 
@@ -79,7 +79,7 @@ class Configure(Event):
         """Let new tasks take everything that was fired before they came, in its order."""
         history = {
             seq: draft.plan.names_of(names[0], names[1:])
-            for seq, names in sorted(draft.state.past().items())
+            for seq, names in sorted(draft.past().items())
         }
         tasks = [draft.plan.tasks[name] for name in fresh]
         listened = {each for task in tasks for each in task.names}
@@ -98,19 +98,33 @@ class Configure(Event):
         draft.end_history()
 
     def _look_back(self, draft: Draft, name: str, before: Plan) -> None:
-        """Find the latest firings that pass a task which chooses, and did not do so before."""
-        task, known = draft.plan.tasks[name], before.tasks.get(name)
-        seqs = {}
-        for each in sorted(task.tracked):
-            if known is None or known.chooses(each) != task.chooses(each):
-                seqs[each] = max(draft.latest(trigger) for trigger in draft.plan.recorded_as(each))
-        firings = see_firings(draft, [seq for seq in seqs.values() if seq])
+        """Find the latest firings that concern a task which did not look at them before.
+
+        Where it chooses among them, the one that passes is kept for it. And what it may carry over
+        of a lineage counts as taken, so that it is not taken again.
+        """
+        task, known, plan = draft.plan.tasks[name], before.tasks.get(name), draft.plan
+        wanted = [
+            each
+            for each in task.names
+            if (
+                each in task.tracked
+                and (known is None or known.chooses(each) != task.chooses(each))
+            )
+            or (each.partition(":")[0] in plan.tasks and (known is None or each not in known.names))
+        ]
+        seqs = {each: max(draft.latest(old) for old in plan.recorded_as(each)) for each in wanted}
+        firings = see_firings(draft, {seq for seq in seqs.values() if seq})
         see_causes(draft, firings)
         ask_filters(draft, firings)
         found = {firing.seq: firing for firing in firings}
         for each, seq in seqs.items():
             passes = bool(seq) and passes_filter(draft, task, each, found[seq])
-            draft.passed[name, each] = seq if passes else 0
+            if each in task.tracked:
+                draft.passed[name, each] = seq if passes else 0
+            cause = cause_of(draft, found[seq].cause) if passes else None
+            if cause is not None and not is_told(draft, cause, each, name):
+                tell(draft, cause, {each: [name]})
 
     def _carry_over(self, draft: Draft, name: str, before: Plan) -> None:
         """Let the waiting instances of a replaced task wait on under its new conditions."""

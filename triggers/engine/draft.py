@@ -226,6 +226,11 @@ class Draft:
             raise MustSeeMore(Reads(firings=(seq,)))
         return found
 
+    def past(self) -> dict[int, tuple[str, ...]]:
+        """The names under which every firing was recorded, by sequence number."""
+        own = {firing.seq: (firing.trigger, *firing.also) for firing in self.firings}
+        return {**self.state.past(), **own}
+
     def latest(self, trigger: str) -> int:
         """Sequence number of the latest firing that was recorded as this trigger, or 0."""
         known = self._latest.get(trigger)

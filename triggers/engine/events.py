@@ -93,6 +93,11 @@ class Event(ABC):
         """Whether somebody is there to be told that its kwargs cannot be judged."""
         return False
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether another process can decide it later, if this one lacks a predicate."""
+        return False
+
     def questions(self, plan: Plan) -> tuple[Question, ...]:
         """What filters will surely be asked about it (a hint, nothing more)."""
         return ()
@@ -137,6 +142,10 @@ class Fire(Event):
     @property
     def comes_from_outside(self) -> bool:
         return self.cause is None and not self.deferred
+
+    @property
+    def can_wait(self) -> bool:
+        return self.deferred
 
     def questions(self, plan: Plan) -> tuple[Question, ...]:
         names = plan.names_of(self.trigger, self.also)
@@ -199,6 +208,10 @@ class Tick(Event):
 
     until: datetime | None = None
     hooks: Hooks = NO_HOOKS
+
+    @property
+    def can_wait(self) -> bool:
+        return True
 
     def reads(self, plan: Plan) -> Reads:
         return Reads()

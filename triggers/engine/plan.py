@@ -19,10 +19,7 @@ from triggers.conditions.tree import (
     HeldAsOften,
     Language,
     Never,
-    Quorum,
-    Rested,
     Settled,
-    all_of,
     barring,
     condition_of,
 )
@@ -123,6 +120,8 @@ class TaskPlan:
                 known = max(known, needed)
             elif isinstance(condition, Held) and condition.name == name:
                 known = max(known, condition.times)
+            elif isinstance(condition, AllHeld) and name in condition.names:
+                known = max(known, 1)
         return known
 
     def wants(self, name: str, instance: Instance, facts: Facts) -> bool:
@@ -288,18 +287,12 @@ def compile_plan(configuration: Configuration) -> Plan:
 def _task_plan(config: TaskConfig) -> TaskPlan:
     directives, and_every = config.directives, config.and_every
     fresh = _durations(directives.get("fresh"))
-    language = Language(fresh=fresh, known=_named(directives))
     debounce = directives.get("debounce")
-    after = directives.get("after") or ()
-    if and_every and debounce:
-        ready: Condition = Quorum(2, (condition_of(after, language), Rested(and_every)))
-    elif and_every and isinstance(after, list | tuple):
-        ready = all_of([*after, and_every], language)
-    elif and_every:
-        members = (condition_of(after, language), condition_of(and_every, language))
-        ready = Quorum(2, members)
-    else:
-        ready = condition_of(after, language)
+    language = Language(fresh, _named(directives), and_every if debounce else None)
+    after = directives.get("after") or []
+    if and_every:
+        after = [*after, and_every] if isinstance(after, list | tuple) else [after, and_every]
+    ready = condition_of(after, language)
     barred = barring(directives.get("unless"), language)
     parts = [*ready.parts(), *barred.parts()]
     filters = {name: filter_of(raw) for name, raw in (directives.get("when") or {}).items()}

@@ -102,10 +102,12 @@ def _ask_again(draft: Draft) -> None:
         return positions[key[0]], key[1]
 
     remaining = sorted(asking, key=place, reverse=True)
+    # What has settled something was fired last, if anything was.
+    draft.deciding = draft.firings[-1].seq if draft.firings else None
     while remaining and not draft.queue:
         key = remaining.pop()
         instance = draft.instance(key)
         if instance.status is Status.UNSTARTED:
             settle(draft, draft.plan.tasks[key[0]], instance)
     draft.restless.update(dict.fromkeys(remaining))
-    draft.is_at_rest = False
+    draft.is_at_rest, draft.deciding = False, None

@@ -64,32 +64,62 @@ def take(
     draft.deciding = firing.seq
     refused: dict[str, str] = {}
     told: dict[str, list[str]] = {}
+    passed: dict[tuple[str, str], int] = {}
+    cause = planned.cause
     reached = draft.plan.takers(names)
     takers = draft.takers(names) if reached else {}
     for task, looked_at in reached:
         if only is not None and task.config.name not in only:
             continue
         passing = looked_at
-        if task.tracked or planned.cause is not None:
-            passing = _passing(draft, task, looked_at, firing, names, planned.cause, refused)
-            for name in passing if planned.cause is not None else ():
+        if task.tracked or cause is not None:
+            reasons = {name: _refusal(draft, task, name, firing, names) for name in looked_at}
+            for name in task.tracked & reasons.keys():
+                if reasons[name] is None:
+                    passed[task.config.name, name] = firing.seq
+            for name in looked_at if cause is not None else ():
+                reasons[name] = reasons[name] or _repetition(draft, task, name, cause)
+            passing = tuple(name for name in looked_at if reasons[name] is None)
+            for reason in reasons.values():
+                if reason is not None:
+                    refused.setdefault(task.config.name, reason)
+            for name in passing if cause is not None else ():
                 told.setdefault(name, []).append(task.config.name)
         if passing:
             _offer(draft, task, passing, firing.seq, takers, planned.depth)
+    # Only now: what a new instance carries over is what was before.
+    draft.passed.update(passed)
     for trigger in (firing.trigger, *firing.also):
         draft.note_latest(trigger, firing.seq)
-    if told and planned.cause is not None:
-        root = draft.instance((planned.cause.task, planned.cause.lineage))
-        known = {name: (*root.told.get(name, ()), *tasks) for name, tasks in told.items()}
-        draft.put(root.but(told={**root.told, **known}))
+    if told and cause is not None:
+        tell(draft, cause, told)
     draft.deciding = None
     return refused
+
+
+def _repetition(draft: Draft, task: TaskPlan, name: str, cause: Cause | None) -> str | None:
+    """Why an outcome does not count for a task although it passes: it has had it."""
+    if cause is None or not is_told(draft, cause, name, task.config.name):
+        return None
+    return f"{name} of lineage {cause.task}#{cause.lineage} was taken before"
+
+
+def is_told(draft: Draft, cause: Cause, name: str, task: str) -> bool:
+    """Whether a task has taken this outcome of a lineage."""
+    return task in draft.instance((cause.task, cause.lineage)).told.get(name, ())
+
+
+def tell(draft: Draft, cause: Cause, told: Mapping[str, list[str]]) -> None:
+    """Note with a lineage which tasks have taken its outcome, by name."""
+    root = draft.instance((cause.task, cause.lineage))
+    known = {name: (*root.told.get(name, ()), *tasks) for name, tasks in told.items()}
+    draft.put(root.but(told={**root.told, **known}))
 
 
 def settle(draft: Draft, task: TaskPlan, instance: Instance) -> None:
     """Decide a waiting instance if its conditions allow; ``unless`` wins over ``after``."""
     if task.is_timed:
-        if task.within is not None and instance.created_at + task.within <= draft.now:
+        if _has_expired(draft, task, instance):
             abandon(draft, instance, "expired")
             return
         instance = _rested(draft, task, instance)
@@ -116,8 +146,8 @@ def settle(draft: Draft, task: TaskPlan, instance: Instance) -> None:
 def abandon(draft: Draft, instance: Instance, reason: str) -> None:
     """Rule a waiting instance out, and plan the firing that says so."""
     metadata = {**instance.metadata, "reason": reason}
-    fields = {"metadata": metadata, "decided_by": draft.deciding}
-    abandoned = draft.moved(instance, Status.ABANDONED, **fields)
+    decided_by = None if reason == "expired" else draft.deciding
+    abandoned = draft.moved(instance, Status.ABANDONED, metadata=metadata, decided_by=decided_by)
     draft.put(abandoned)
     draft.abandoned[instance.task, instance.number] = None
     outcome = "expired" if reason == "expired" else "abandoned"
@@ -173,6 +203,10 @@ def _offer(
     is_another = and_every is not None and and_every in names
     for number in sorted(waiting):
         instance = draft.instance((name, number))
+        if _has_expired(draft, task, instance):
+            # At the deadline itself, by what something else that was due then has fired.
+            abandon(draft, instance, "expired")
+            continue
         wanted = [each for each in waiting[number] if each in names]
         if not task.is_plain:
             facts = draft.holdings(instance)
@@ -188,33 +222,6 @@ def _offer(
                 carried[each] = last
         made = draft.next_instance(name, taken={})
         settle(draft, task, task.taking(task.carrying(made, carried), names, seq, depth))
-
-
-def _passing(
-    draft: Draft,
-    task: TaskPlan,
-    names: tuple[str, ...],
-    firing: Firing,
-    all_names: tuple[str, ...],
-    cause: Cause | None,
-    refused: dict[str, str],
-) -> tuple[str, ...]:
-    """Those of the names under which a firing counts for a task; why not goes to the rest."""
-    passing = []
-    for name in names:
-        reason = _refusal(draft, task, name, firing, all_names)
-        if reason is None:
-            if name in task.tracked:
-                draft.passed[task.config.name, name] = firing.seq
-            if cause is not None:
-                root = draft.instance((cause.task, cause.lineage))
-                if task.config.name in root.told.get(name, ()):
-                    reason = f"{name} of lineage {root.name} was taken before"
-        if reason is None:
-            passing.append(name)
-        else:
-            refused.setdefault(task.config.name, reason)
-    return tuple(passing)
 
 
 def _refusal(
@@ -263,6 +270,10 @@ def _arguments(draft: Draft, key: InstanceKey) -> dict[str, Any]:
         if name in config.after and seq != BY_HAND:
             kwargs[name] = payload.decode(draft.firing(seq).kwargs)
     return payload.merged(config.with_params, kwargs)
+
+
+def _has_expired(draft: Draft, task: TaskPlan, instance: Instance) -> bool:
+    return task.within is not None and instance.created_at + task.within <= draft.now
 
 
 def _rested(draft: Draft, task: TaskPlan, instance: Instance) -> Instance:

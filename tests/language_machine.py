@@ -1,0 +1,397 @@
+"""A state machine that leads two sessions through the same life, in the whole of the language.
+
+One is the model (:class:`tests.reference_language.LanguageSession`), the other the subject: a real
+session (:class:`tests.language_session.RealSession`), or a model that was broken on purpose.
+Hypothesis draws configurations and then one operation after the other, from what is possible in the
+model; after each, an observer must see the same in both. :mod:`tests.machine` does this for plain
+joins, and knows more about idempotency keys and messages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.reference_language import CHANGES_BY_HAND, EndlessError, LanguageSession
+from tests.reference_values import RefusedError
+
+TRIGGERS = ("a", "b", "c", "p")
+TASKS = ("t_0", "t_1", "t_2", "t_3", "t_4")
+OUTCOMES = ("failed", "skipped", "abandoned", "expired", "ended")
+DURATIONS = ("PT2S", "PT5S", "PT10S")
+TIMED = ("within", "fresh", "atMostEvery", "debounce")
+ERRORS = (ValueError("no"), KeyError("gone"), IndexError("far"))
+INTERESTING = (
+    *("unstarted", "scheduled", "running", "finished"),
+    *("failed", "replayed", "skipped", "abandoned"),
+    *("expired", "unless", "by hand"),
+    *("any", "atLeast", "times", "from", "settled", "elapsed"),
+    *("when", "within", "fresh", "atMostEvery", "debounce", "withParams"),
+    *("filtered out", "several firings of one name", "refused"),
+    *("later tasks", "later tasks with history", "retried", "cascade by hand"),
+)
+"""What must happen now and then; of a construct: a task that has it was decided."""
+
+
+class Drawer:
+    """Draws what a configuration may say, for one task after the other."""
+
+    def __init__(
+        self,
+        draw: Callable[..., Any],
+        names: tuple[str, ...],
+        existing: dict[str, Any],
+        *,
+        timed: bool,
+    ) -> None:
+        self.draw = draw
+        self.names = names
+        self.tasks = (*existing, *names)
+        self.config = dict(existing)
+        self.timed = timed
+
+    def configuration(self) -> dict[str, Any]:
+        self.config.update((name, self.directives()) for name in self.names)
+        for task in self.names:  # filters come last, as they may ask about any task's arguments
+            named = sorted(names_of(self.config[task]))
+            if named and self.chance(40):
+                when = {name: self.filter(name) for name in self.some(named)}
+                self.config[task]["when"] = when
+        return {name: self.config[name] for name in self.names}
+
+    def chance(self, percent: int) -> bool:
+        return bool(self.draw(st.integers(0, 99)) < percent)
+
+    def one_of(self, choices: Any) -> Any:
+        return self.draw(st.sampled_from(choices))
+
+    def directives(self) -> dict[str, Any]:
+        self.every = self.name() if self.chance(45) else None
+        self.counted: set[str] = set()
+        self.sources: set[str] = set()
+        directives: dict[str, Any] = {"andEvery": self.every} if self.every else {}
+        directives["after"] = self.conditions(0 if self.every else 1)
+        if self.chance(35):
+            directives["unless"] = self.conditions(0)
+        if self.every and self.timed and self.chance(35):
+            some: Any = self.one_of(("atMostEvery", "debounce"))
+            burst = {"quiet": "PT3S", "most": "PT7S"}
+            directives[some] = burst if some == "debounce" else self.one_of(DURATIONS)
+        if self.timed and self.chance(25):
+            directives["within"] = self.one_of(DURATIONS)
+        if self.chance(15):
+            directives["withParams"] = {self.one_of(TRIGGERS): {"n": 7, "level": 7}}
+        names = sorted(names_of(directives))
+        if self.timed and self.chance(25):
+            barred = {self.every} if "debounce" in directives else set()
+            if usable := [name for name in names if name not in barred]:
+                directives["fresh"] = {name: self.one_of(DURATIONS) for name in self.some(usable)}
+        return directives
+
+    def some(self, names: list[str]) -> list[str]:
+        return self.draw(  # type: ignore[no-any-return]
+            st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)
+        )
+
+    def name(self) -> str:
+        if self.chance(65):
+            return str(self.one_of(TRIGGERS))
+        task = str(self.one_of(self.tasks))
+        return task if self.chance(50) else f"{task}:{self.one_of(OUTCOMES)}"
+
+    def conditions(self, least: int) -> Any:
+        number = self.draw(st.integers(least, 3))
+        members = [self.condition(2) for _ in range(number)]
+        alone = number == 1 and not isinstance(members[0], str) and self.chance(50)
+        return members[0] if alone else members
+
+    def condition(self, depth: int) -> Any:
+        kinds = ["name"] * 7 + ["times", "times", "from", "settled"]
+        kinds += ["any", "any", "atLeast", "all"] if depth else []
+        kinds += ["elapsed"] * 2 if self.timed else []
+        kind = self.one_of(kinds)
+        if kind in ("any", "atLeast", "all"):
+            members = [self.condition(depth - 1) for _ in range(self.draw(st.integers(1, 3)))]
+            if kind == "atLeast":
+                return {"atLeast": self.draw(st.integers(1, len(members))), "of": members}
+            return members if kind == "all" and self.chance(50) else {kind: members}
+        name = self.name()
+        if kind == "settled":
+            return {"settled": self.one_of(self.tasks)}
+        if kind == "elapsed":
+            return {"elapsed": self.one_of(DURATIONS), "since": name}
+        if kind == "times" and name not in (self.every, *self.sources):
+            self.counted.add(name)
+            return {"trigger": name, "times": self.draw(st.integers(1, 3))}
+        if kind == "from" and name not in (self.every, *self.sources):
+            source = self.name()
+            if source not in (name, *self.counted):  # numbers do not count each other
+                self.counted.add(name)
+                self.sources.add(source)
+                return {"trigger": name, "times": {"from": f"{source}.n"}}
+        return name
+
+    def filter(self, name: str) -> Any:
+        about_arguments = []
+        task = self.config.get(name.partition(":")[0], {})
+        if sources := sorted({*task.get("withParams", {}), *after_names_of(task)}):
+            source = self.one_of(sources)
+            about_arguments.append({f"$args.{source}.n": {"gte": 1}})
+            about_arguments.append({f"$args.{source}.level": {"exists": self.chance(50)}})
+        if name.endswith(":failed"):
+            about_failure = [{"types": {"contains": "LookupError"}}, {"attempt": {"gte": 2}}]
+            return self.one_of(about_failure + about_arguments)
+        given: list[Any] = [
+            {"n": self.draw(st.integers(0, 2))},
+            {"n": {"gte": 1, "lt": 3}},
+            {"c": {"in": ["web"]}},
+            {"c": {"exists": True}},
+            "tests_is_even",
+            "tests_is_fragile",
+            [{"c": {"exists": False}}, {"n": {"ne": 0}}],
+        ]
+        return self.one_of(given + about_arguments * 2)
+
+
+def names_of(directives: dict[str, Any]) -> set[str]:
+    """Return the names that a task names."""
+    return after_names_of(directives) | after_names_of({"after": directives.get("unless", [])})
+
+
+def after_names_of(directives: dict[str, Any]) -> set[str]:
+    """Return the names of the kwargs that its instances have."""
+    session = LanguageSession()
+    session.tasks["t_x"] = directives
+    return session._after_names("t_x")
+
+
+class Pair:
+    """A model and a subject that live the same life.
+
+    :ivar life: what was done so far.
+    """
+
+    def __init__(self, model: LanguageSession, subject: Any) -> None:
+        self.model = model
+        self.subject = subject
+        self.life: list[str] = []
+
+    def close(self) -> None:
+        self.subject.close()
+
+    def do(self, method: str, *args: Any) -> bool | None:
+        """Do the same in both; return whether it was accepted, ``None`` if it has no end."""
+        trial = deepcopy(self.model)
+        try:
+            getattr(trial, method)(*args)
+        except EndlessError:
+            return None
+        except RefusedError:
+            accepted = False
+        else:
+            self.model, accepted = trial, True
+        self.life.append(f"session.{method}({', '.join(map(repr, args))})")
+        try:
+            self._follow(method, args, accepted=accepted)
+            self.compare()
+        except Exception as error:
+            error.add_note("The life was:\n" + "\n".join(self.life))
+            raise
+        return accepted
+
+    def _follow(self, method: str, args: tuple[Any, ...], *, accepted: bool) -> None:
+        refusal = None
+        try:
+            getattr(self.subject, method)(*deepcopy(args))
+        except RefusedError as error:
+            refusal = error
+        assert (refusal is None) == accepted, refusal or "it should have been refused"
+        if accepted and method == "start":
+            ours = self.model.context_firings(args[0])
+            theirs = self.subject.context_firings(args[0])
+            assert theirs == ours, f"the task was given {theirs}, and should have got {ours}"
+
+    def compare(self) -> None:
+        expected, found = self.model.snapshot(), self.subject.snapshot()
+        for name in expected["instances"].keys() | found["instances"].keys():
+            ours, theirs = expected["instances"].get(name), found["instances"].get(name)
+            assert theirs == ours, f"{name} is {theirs}, and should be {ours}"
+        for number, ours in enumerate(expected["firings"]):
+            assert number < len(found["firings"]), f"there should be {ours}"
+            theirs = found["firings"][number]
+            refused, refusing = ours.pop("refused"), set(theirs.pop("refused"))
+            certain = {task for task, entirely in refused.items() if entirely}
+            assert theirs == ours, f"firing {number} is {theirs}, and should be {ours}"
+            assert certain <= refusing <= set(refused), f"{ours} did not pass for {refusing}"
+        more = found["firings"][len(expected["firings"]) :]
+        assert not more, f"there should not be {more}"
+
+
+class LanguageMachine(RuleBasedStateMachine):
+    """A session and its model; a subclass says what the session is."""
+
+    model_class: ClassVar[type[LanguageSession]] = LanguageSession
+    met: ClassVar[Counter[str]] = Counter()
+
+    def make_subject(self) -> Any:
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair(self.model_class(), self.make_subject())
+        self.names: tuple[str, ...] = ()
+
+    def teardown(self) -> None:
+        self.pair.close()
+
+    @initialize(data=st.data(), tasks=st.integers(2, 5))
+    def begin(self, data: st.DataObject, tasks: int) -> None:
+        self.names = TASKS[:tasks]
+        for trigger in data.draw(st.lists(st.sampled_from(TRIGGERS), max_size=3), "fired before"):
+            self.do("fire", trigger, self.draw_kwargs(data))
+        first = data.draw(st.integers(1, tasks), "tasks")
+        self.configure(data, self.names[:first], apply_history=False)
+
+    def configure(
+        self, data: st.DataObject, names: tuple[str, ...], *, apply_history: bool
+    ) -> None:
+        # What the text says about time does not say what it means for the past.
+        timed = not self.model.firings or (bool(self.model.tasks) and not apply_history)
+        drawer = Drawer(data.draw, names, self.model.tasks, timed=timed)
+        self.do("configure", drawer.configuration(), apply_history)
+
+    @rule(data=st.data())
+    def live_on(self, data: st.DataObject) -> None:
+        """Do one thing that is possible now."""
+        named = self.named()
+        possible = ["fire"] * 8 + ["move_on"] * 3 + ["fire_due"]
+        possible += ["configure_more"] if len(self.model.tasks) < len(self.names) else []
+        possible += ["start"] * 5 if named("scheduled") else []
+        possible += ["end"] * 5 if named("running") else []
+        possible += ["recover"] * 3 if named("failed") else []
+        possible += ["change_by_hand"] if any(map(named, CHANGES_BY_HAND)) else []
+        getattr(self, f"rule_{data.draw(st.sampled_from(possible), 'operation')}")(data)
+
+    def rule_fire(self, data: st.DataObject) -> None:
+        names = set(TRIGGERS)
+        for directives in self.model.tasks.values():
+            names |= names_of(directives)
+        usual = sorted(names_of_plain(names, self.model.tasks))
+        reserved = sorted(name for name in names if ":" in name)
+        choices = usual * 6 + reserved[:1]
+        self.do("fire", data.draw(st.sampled_from(choices), "trigger"), self.draw_kwargs(data))
+
+    def rule_move_on(self, data: st.DataObject) -> None:
+        # The durations lie close together, so that deadlines meet.
+        self.do("move_on", data.draw(st.sampled_from([1, 2, 3, 5, 12]), "seconds"))
+
+    def rule_fire_due(self, data: st.DataObject) -> None:
+        self.do("fire_due")
+
+    def rule_configure_more(self, data: st.DataObject) -> None:
+        apply_history = data.draw(st.booleans(), "with history")
+        missing = tuple(name for name in self.names if name not in self.model.tasks)
+        self.configure(data, missing[:2], apply_history=apply_history)
+        self.met["later tasks with history" if apply_history else "later tasks"] += 1
+
+    def rule_start(self, data: st.DataObject) -> None:
+        name = self.draw_name(data, "scheduled")
+        if self.do("start", name):
+            firings = self.model.context_firings(name).values()
+            self.met["several firings of one name"] += any(len(each) > 1 for each in firings)
+
+    def rule_end(self, data: st.DataObject) -> None:
+        name = self.draw_name(data, "running")
+        how = data.draw(st.sampled_from(["finish"] * 3 + ["fail"] * 3 + ["retry", "skip"]), "how")
+        if how == "finish":
+            self.do("finish", name, self.draw_kwargs(data))
+        elif how == "fail":
+            self.do("fail", name, data.draw(st.sampled_from(ERRORS), "error"))
+        elif how == "retry":
+            self.do("retry", name, self.draw_replacement(data, name))
+            self.met["retried"] += 1
+        else:
+            self.do("skip", name)
+
+    def rule_recover(self, data: st.DataObject) -> None:
+        name = self.draw_name(data, "failed")
+        if data.draw(st.booleans(), "replay"):
+            self.do("replay", name, self.draw_replacement(data, name))
+        else:
+            cascade = data.draw(st.booleans(), "cascade")
+            self.do("skip_failed", name, cascade, self.draw_kwargs(data))
+
+    def rule_change_by_hand(self, data: st.DataObject) -> None:
+        name = self.draw_name(data, *CHANGES_BY_HAND)
+        changes = CHANGES_BY_HAND[self.model.instances[name]["status"]]
+        status = data.draw(st.sampled_from(changes), "status")
+        cascade = data.draw(st.booleans(), "cascade")
+        self.do("set_status", name, status, cascade, self.draw_kwargs(data))
+        self.met["cascade by hand"] += cascade
+
+    def do(self, method: str, *args: Any) -> bool:
+        """Do the same in both, unless it has no end; return whether it was accepted."""
+        before = self.pair.model
+        accepted = self.pair.do(method, *args)
+        self.met["refused"] += accepted is False
+        self.met.update(novelties(before, self.model))
+        return bool(accepted)
+
+    @property
+    def model(self) -> LanguageSession:
+        return self.pair.model
+
+    # How the rules draw.
+
+    def named(self) -> Callable[[str], list[str]]:
+        return lambda status: [
+            name for name, each in self.model.instances.items() if each["status"] == status
+        ]
+
+    def draw_name(self, data: st.DataObject, *statuses: str) -> str:
+        names = [name for status in statuses for name in self.named()(status)]
+        return data.draw(st.sampled_from(names), "instance")
+
+    def draw_kwargs(self, data: st.DataObject) -> dict[str, Any]:
+        kwargs = {"n": data.draw(st.integers(0, 3), "n")}
+        client = data.draw(st.sampled_from([None, "web", "app"]), "c")
+        return {**kwargs, "c": client} if client else kwargs
+
+    def draw_replacement(self, data: st.DataObject, name: str) -> dict[str, Any] | None:
+        names = sorted(self.model.snapshot()["instances"][name]["kwargs"])
+        if not names or data.draw(st.integers(0, 2), "replace"):
+            return None
+        return {names[0]: self.draw_kwargs(data)}
+
+
+def names_of_plain(names: set[str], tasks: dict[str, Any]) -> set[str]:
+    """Return the names that may be fired by hand: no outcome, and no task that is not there."""
+    return {name for name in names if not name.startswith("t_") or name in tasks}
+
+
+def novelties(before: LanguageSession, after: LanguageSession) -> Iterator[str]:
+    """Say what a step has brought: statuses, reasons, and constructs of tasks that were decided."""
+    for name, instance in after.instances.items():
+        old = before.instances.get(name, {"status": None})["status"]
+        if old == instance["status"]:
+            continue
+        yield instance["status"]
+        if instance["reason"]:
+            yield instance["reason"]
+        if old in (None, "unstarted") and instance["status"] in ("scheduled", "abandoned"):
+            directives = after.tasks[instance["task"]]
+            yield from directives.keys() - {"unless", "after", "andEvery"}
+            text = str(directives)
+            yield from (
+                word
+                for word in ("any", "atLeast", "times", "from", "settled", "elapsed")
+                if f"'{word}'" in text
+            )
+    for firing in after.firings[len(before.firings) :]:
+        if firing["refused"]:
+            yield "filtered out"
