@@ -171,17 +171,18 @@ class PredicateFailed(TriggersError, ValueError):
 
     :ivar predicate: its name.
     :ivar trigger: the trigger that was fired; empty if that is not known.
+    :ivar reason: what it raised, as text.
     """
 
     def __init__(self, predicate: str, trigger: str, reason: str) -> None:
         self.predicate = predicate
         self.trigger = trigger
-        self._reason = reason
+        self.reason = reason
         super().__init__(predicate, trigger, reason)
 
     def __str__(self) -> str:
         of = f" for {self.trigger!r}" if self.trigger else ""
-        return f"The predicate {self.predicate!r} failed{of}: {self._reason}"
+        return f"The predicate {self.predicate!r} failed{of}: {self.reason}"
 
 
 class InstanceNotFound(TriggersError, KeyError):

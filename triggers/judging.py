@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from triggers import payload
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _KEPT = 1024
 
-_last_plans: dict[tuple[type, str], Plan] = {}
+_last_plans: dict[tuple[type, str, str], Plan] = {}
 """Configurations that were found to have filters: a hint that saves a decision made in vain."""
 
 
@@ -34,11 +35,14 @@ def with_verdicts(
     :raises PredicateFailed: a predicate raised an exception about kwargs from outside; for other
         firings, that counts as not passed.
     """
-    verdicts, session = NO_VERDICTS, (type(storage), storage.uid)
-    plan = _last_plans.get(session)
+    verdicts = NO_VERDICTS
+    session = (type(storage), storage.uid, repr(storage.options)) if _last_plans else None
+    plan = _last_plans.get(session) if session else None
     if plan is not None:
-        likely = [each for each in event.questions(plan) if plan.asks_about(each.names)]
-        verdicts = _judged(storage, event, plan, tuple(likely), verdicts)
+        likely = tuple(each for each in event.questions(plan) if _can_be_guessed(plan, each))
+        # Whether it matters if that fails, the decision will say.
+        with suppress(PredicateFailed, UnregisteredFunction):
+            verdicts = _judged(storage, event, plan, likely, verdicts)
     while True:
         try:
             return commit(verdicts)
@@ -46,8 +50,14 @@ def with_verdicts(
             plan, questions = unjudged.plan, unjudged.questions
         if len(_last_plans) >= _KEPT:
             _last_plans.clear()
-        _last_plans[session] = plan
+        _last_plans[type(storage), storage.uid, repr(storage.options)] = plan
         verdicts = _judged(storage, event, plan, questions, verdicts)
+
+
+def _can_be_guessed(plan: Plan, question: Question) -> bool:
+    if question.is_outcome and plan.asks_about_arguments(question.names):
+        return False
+    return plan.asks_about(question.names)
 
 
 def _judged(
@@ -68,7 +78,7 @@ def _refusals(storage: SessionStorage, plan: Plan, question: Question, event: Ev
     :raises UnregisteredFunction: there is no such predicate in this process, and who fired can be
         told, or another process can decide the event later.
     """
-    is_from_outside = event.comes_from_outside and question.cause is None
+    is_from_outside = event.comes_from_outside and not question.is_outcome
     kwargs = payload.decode(question.kwargs)
 
     def args() -> Mapping[str, Any]:
@@ -90,6 +100,8 @@ def _refusals(storage: SessionStorage, plan: Plan, question: Question, event: Ev
                 if event.can_wait and isinstance(error, UnregisteredFunction):
                     raise
                 reason = str(error)
+                if isinstance(error, PredicateFailed):
+                    reason = f"predicate {error.predicate} raised {error.reason}"
                 log(
                     logging.ERROR,
                     "%s does not count for %s: %s",

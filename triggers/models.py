@@ -47,6 +47,10 @@ class InstantField(models.BigIntegerField):  # type: ignore[type-arg]  # generic
         return from_instant(value) if isinstance(value, int) else value
 
 
+OUTCOME_LIMIT = NAME_LIMIT + 10
+"""Characters of a task name and an outcome, such as ``:abandoned``."""
+
+
 class NameField(models.CharField):  # type: ignore[type-arg]  # generic only in stubs
     """A string that equals only itself.
 
@@ -92,7 +96,7 @@ class Firing(models.Model):
 
     session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
     seq = models.BigIntegerField()
-    trigger = NameField(max_length=NAME_LIMIT)
+    trigger = NameField(max_length=OUTCOME_LIMIT)
     kwargs = models.TextField(null=True)  # noqa: DJ001  # see above
     at = InstantField()
     key = NameField(max_length=NAME_LIMIT, null=True)  # none was given
@@ -176,7 +180,7 @@ class Awaited(models.Model):
     """A trigger that can still change a waiting instance."""
 
     session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
-    trigger = NameField(max_length=NAME_LIMIT)
+    trigger = NameField(max_length=OUTCOME_LIMIT)
     task = NameField(max_length=NAME_LIMIT)
     number = models.IntegerField()
 
@@ -202,7 +206,7 @@ class Passed(models.Model):
 
     session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
     task = NameField(max_length=NAME_LIMIT)
-    trigger = NameField(max_length=NAME_LIMIT)
+    trigger = NameField(max_length=OUTCOME_LIMIT)
     seq = models.BigIntegerField()
 
     class Meta:

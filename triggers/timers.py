@@ -53,8 +53,8 @@ def fire_due(now: datetime | None = None, using: str | None = None, *, batch: in
         backend = storage_backends.get_class(alias.storage)
         seen: set[str] = set()
         failed = 0
-        # Sessions that fail stay due; asking for more than them keeps the others moving.
-        while fresh := set(backend.ticking(batch + failed, until, **alias.options)) - seen:
+        # Sessions that fail stay due; asking for more than were seen keeps the others moving.
+        while fresh := set(backend.ticking(batch + len(seen), until, **alias.options)) - seen:
             seen |= fresh
             for uid in sorted(fresh):
                 try:

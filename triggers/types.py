@@ -1,6 +1,8 @@
 """The values that people and plug-ins see: statuses, task configurations, instances, results.
 
 All of them are read-only. What they hold can be handed out, pickled or logged without a storage.
+
+Longer than 400 lines because each field and property is explained where people look for it.
 """
 
 from __future__ import annotations

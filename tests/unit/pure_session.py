@@ -31,7 +31,7 @@ from triggers.engine.lifecycle import Claim, Fail, Finish, Retry, Skip
 from triggers.engine.plan import Plan, held
 from triggers.engine.state import InstanceKey
 from triggers.engine.verdicts import NO_VERDICTS, Refusals
-from triggers.types import BY_HAND, FireResult, Instance, Status, split_instance_name
+from triggers.types import FireResult, Instance, Status, split_instance_name
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -198,22 +198,11 @@ class PureSession:
                 judge = task.filters.get(name)
                 if judge is not None:
                     kwargs = payload.decode(question.kwargs)
-                    reason = judge.refusal(kwargs, lambda: self._arguments(question.cause))
+                    given = payload.decode(question.arguments or payload.EMPTY)
+                    reason = judge.refusal(kwargs, lambda given=given: given)
                     if reason is not None:
                         refusals[task.config.name, name] = reason
         return refusals
-
-    def _arguments(self, cause: str | None) -> dict[str, Any]:
-        if cause is None:
-            return {}
-        instance = self.instance(cause)
-        task = self.state.plan.tasks[instance.task].config
-        kwargs = {
-            name: self.kwargs_of(seq)
-            for name, seq in instance.taken.items()
-            if name in task.after and seq != BY_HAND
-        }
-        return payload.merged(task.with_params, kwargs)
 
 
 def read(whole: SessionState, reads: Reads, part: SessionState) -> None:

@@ -38,7 +38,7 @@ class Holding:
     def time_of(self, seq: int) -> datetime:
         return NOON - timedelta(hours=seq)
 
-    def value(self, name: str, path: str) -> Any:
+    def value(self, name: str, seq: int, path: str) -> Any:
         return look_up(self.kwargs.get(name, {}), path)
 
     def is_settled(self, task: str) -> bool:

@@ -921,3 +921,12 @@ def test_a_number_from_a_firing_joins_a_fan_out_whatever_begins_when(order: list
         session.run(f"t_part#{number}")
     assert session.statuses()["t_join#0"] == "scheduled"
     assert len(session.held("t_join#0")["t_part"]) == 3
+
+
+def test_what_passed_an_older_filter_is_forgotten_when_history_is_taken_again() -> None:
+    session = PureSession(t_x={"after": ["never"]})
+    session.fire("a", n=1)
+    session.configure(t_y={"after": ["a", "b"], "when": {"a": {"n": 1}}})
+    session.configure(apply_history=True, t_y={"after": ["a", "b"], "when": {"a": {"n": 2}}})
+    session.fire("b")
+    assert session.statuses() == {"t_y#0": "unstarted"}

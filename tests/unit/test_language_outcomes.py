@@ -11,7 +11,7 @@ from tests.unit.pure_session import PureSession
 from triggers.configuration import parse
 from triggers.engine import Event, Hooks, Unjudged, decide
 from triggers.engine.by_hand import Clone, SetStatus, SkipFailed
-from triggers.engine.events import Fire, Tick
+from triggers.engine.events import Done, Fire, Tick
 from triggers.engine.lifecycle import Claim, Fail, Finish, Skip
 from triggers.exceptions import ConfigurationError, InvalidTrigger
 from triggers.types import Status
@@ -418,3 +418,52 @@ def test_a_chain_of_outcomes_without_end_is_cut_off() -> None:
     for each in last:
         assert "chain of 1,000 cascades" in each.metadata["exception"]["message"]
     assert len(session.fired()) == 1 + len(session.statuses()) - len(last)
+
+
+OVERRIDDEN = Hooks("default", frozenset({"fire"}))
+
+
+def overridden(session: PureSession, event: Any) -> None:
+    """Decide an event for a manager that overrides ``fire``."""
+    session.do(event.under(OVERRIDDEN))
+
+
+def decide_cascades(session: PureSession) -> None:
+    """Fire what was left to be fired, as the manager's own ``fire`` would."""
+    while marks := [each for each in session.state.pending.values() if each.kind == "cascade"]:
+        data = marks[0].data
+        fired = Fire(
+            trigger=data["trigger"],
+            kwargs=data["kwargs"],
+            also=tuple(data["also"]),
+            cause=data["cause"],
+            depth=data["depth"],
+            settles=marks[0].ref,
+        )
+        overridden(session, fired)
+
+
+def test_who_is_not_barred_at_rest_starts_after_a_cascade_that_was_left() -> None:
+    session = PureSession(
+        t_x={"after": ["x"]},
+        t_z={"after": ["never", "zz"], "unless": ["a"]},
+        t_w={"after": ["t_z:abandoned"]},
+        t_y={"after": ["a"], "unless": {"any": [{"settled": "t_x"}, "nope"]}},
+    )
+    for trigger in ("x", "zz", "a"):
+        overridden(session, Fire(trigger=trigger))
+    assert session.statuses()["t_y#0"] == "unstarted", "a cascade is left"
+    decide_cascades(session)
+    assert session.statuses()["t_y#0"] == "scheduled"
+    assert session.statuses()["t_w#0"] == "scheduled"
+
+
+def test_a_cascade_that_an_override_swallows_holds_up_nobody() -> None:
+    session = PureSession(t_x={"after": ["x"]}, t_y={"after": ["x", {"settled": "t_x"}]})
+    overridden(session, Fire(trigger="x"))
+    session.start("t_x#0")
+    overridden(session, Finish(key=("t_x", 0), token="t_x#0"))
+    assert session.statuses()["t_y#0"] == "unstarted"
+    [mark] = session.state.pending.values()
+    overridden(session, Done(ref=mark.ref))
+    assert session.statuses()["t_y#0"] == "scheduled"

@@ -707,3 +707,48 @@ def test_what_has_no_fixed_length_or_none_at_all_is_refused(text: Any) -> None:
         with pytest.raises(ConfigurationError) as caught:
             parse({"t_x": {"run": "x", **directives}})
         assert place in str(caught.value)
+
+
+def test_elapsed_is_measured_from_a_firing_that_is_fresh() -> None:
+    late = {"elapsed": "PT5H", "since": "a"}
+    session = PureSession(
+        t_x={
+            "after": [{"any": ["never", late]}, "b"],
+            "unless": [{"trigger": "a", "times": 2}, "no"],
+            "fresh": {"a": "PT12H"},
+        }
+    )
+    session.fire("a")
+    session.move_on(11 * 3600)
+    session.fire("a")
+    session.move_on(2 * 3600)
+    session.fire("b")
+    assert session.statuses() == {"t_x#0": "unstarted"}, "the fresh one is two hours old"
+    session.move_on(3 * 3600)
+    session.tick()
+    assert session.statuses() == {"t_x#0": "scheduled"}
+
+
+def test_a_task_that_stops_counting_fresh_firings_keeps_the_newest() -> None:
+    before = {"after": [{"trigger": "a", "times": 3}, "b"], "fresh": {"a": "PT12H"}}
+    session = PureSession(t_x=before)
+    session.fire("a")
+    session.move_on(11 * 3600)
+    session.fire("a")
+    session.move_on(2 * 3600)
+    session.configure(t_x={"after": ["a", "b"], "fresh": {"a": "PT12H"}})
+    session.fire("b")
+    assert session.statuses() == {"t_x#0": "scheduled"}
+    assert session.held("t_x#0")["a"] == (2,)
+
+
+def test_an_instance_that_time_made_is_replaced_with_its_task() -> None:
+    session = PureSession(
+        t_x={"after": ["a", "never"], "within": "PT1H"},
+        t_y={"after": ["t_x:expired", "q"], "within": "P1D"},
+    )
+    session.fire("a")
+    session.move_on(2 * 3600)
+    session.configure(t_y={"after": ["t_x:expired"]})
+    assert session.statuses()["t_y#0"] == "scheduled"
+    assert session.instance("t_y#0").timer_at is None

@@ -41,8 +41,8 @@ class Facts(Protocol):
         """When a firing that is held happened."""
         ...
 
-    def value(self, name: str, path: str) -> Any:
-        """The value at a path of the kwargs of the firing held first; anything if there is none."""
+    def value(self, name: str, seq: int, path: str) -> Any:
+        """The value at a path of the kwargs of a firing that is held under a name."""
         ...
 
     def is_settled(self, task: str) -> bool:
@@ -146,9 +146,10 @@ class HeldAsOften(_Leaf):
 
     def needed(self, facts: Facts) -> int | None:
         """How many; ``None`` while that is not known, or is no whole number from 0."""
-        if not _count(facts, self.source, self.source_fresh):
+        counting = _counting(facts, self.source, self.source_fresh)
+        if not counting:
             return None
-        value = facts.value(self.source, self.path)
+        value = facts.value(self.source, counting[0], self.path)
         return value if type(value) is int and value >= 0 else None
 
     def holds(self, facts: Facts) -> bool:
@@ -197,13 +198,15 @@ class Elapsed(_Leaf):
         return (self.since,)
 
     def holds(self, facts: Facts) -> bool:
-        if not _count(facts, self.since, self.fresh):
-            return False
-        return any(due <= facts.now for due in self.dues(facts))
+        counting = _counting(facts, self.since, self.fresh)
+        return bool(counting) and facts.time_of(counting[0]) + self.duration <= facts.now
 
     def dues(self, facts: Facts) -> Iterator[datetime]:
-        if self.since in facts.taken and (self.fresh is None or self.duration < self.fresh):
-            yield facts.time_of(facts.taken[self.since]) + self.duration
+        # Of several, a later one counts once the earlier ones are not fresh any more.
+        for seq in facts.held(self.since):
+            yield facts.time_of(seq) + self.duration
+            if self.fresh is not None:
+                yield facts.time_of(seq) + self.fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +305,12 @@ def _held(name: str, times: Any, language: Language) -> Condition:
 
 
 def _count(facts: Facts, name: str, fresh: timedelta | None) -> int:
+    return len(_counting(facts, name, fresh))
+
+
+def _counting(facts: Facts, name: str, fresh: timedelta | None) -> Sequence[int]:
+    """Sequence numbers of the firings held under a name that count."""
     held = facts.held(name)
     if fresh is None:
-        return len(held)
-    return sum(facts.now - facts.time_of(seq) < fresh for seq in held)
+        return held
+    return [seq for seq in held if facts.now - facts.time_of(seq) < fresh]

@@ -10,7 +10,7 @@ from triggers.engine.draft import Draft, Planned, names_after
 from triggers.engine.events import Event, cause_of
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
 from triggers.engine.rest import come_to_rest, conclude, pass_own_time
-from triggers.engine.rules import is_told, passes_filter, question_of, settle, take, tell
+from triggers.engine.rules import is_told, passes_filter, question_again, settle, take, tell
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, MustSeeMore, Reads, Transition
 from triggers.types import FireResult, Firing, Instance, Status, split_instance_name
 
@@ -89,6 +89,9 @@ class Configure(Event):
         )
         see_causes(draft, firings)
         ask_filters(draft, firings)
+        for name in fresh:
+            for each in draft.plan.tasks[name].tracked:
+                draft.passed[name, each] = 0
         draft.begin_history()
         for firing in firings:
             pass_own_time(draft, firing.at)
@@ -131,7 +134,7 @@ class Configure(Event):
         task = draft.plan.tasks[name]
         waiting = [
             instance
-            for instance in draft.state.instances.values()
+            for instance in {**draft.state.instances, **draft.instances}.values()
             if instance.task == name and instance.status is Status.UNSTARTED
         ]
         known = before.tasks[name]
@@ -139,10 +142,7 @@ class Configure(Event):
         seen = {each: draft.latest_for(task, each) for each in newly}
         seen = {each: seq for each, seq in seen.items() if seq}
         for instance in sorted(waiting, key=lambda each: each.number):
-            # Time has passed first, so this one may just have been decided.
-            instance = draft.instance((name, instance.number))
-            if instance.status is Status.UNSTARTED:
-                settle(draft, task, task.carrying(without_burst(instance, task, known), seen))
+            settle(draft, task, task.carrying(without_burst(instance, task, known), seen))
 
 
 def planned_again(draft: Draft, firing: Firing) -> Planned:
@@ -188,12 +188,12 @@ def ask_filters(draft: Draft, firings: Iterable[Firing]) -> None:
 
     :raises Unjudged: they have not.
     """
-    questions = []
-    for firing in firings:
-        names = draft.plan.names_of(firing.trigger, firing.also)
-        if draft.plan.asks_about(names):
-            questions.append(question_of(draft, firing, names))
-    draft.verdicts.require(draft.plan, questions)
+    asked = [each for each in firings if draft.plan.asks_about(_names_of(draft, each))]
+    draft.verdicts.require(draft.plan, [question_again(draft, each) for each in asked])
+
+
+def _names_of(draft: Draft, firing: Firing) -> tuple[str, ...]:
+    return draft.plan.names_of(firing.trigger, firing.also)
 
 
 def without_burst(instance: Instance, task: TaskPlan, known: TaskPlan) -> Instance:
@@ -206,4 +206,9 @@ def without_burst(instance: Instance, task: TaskPlan, known: TaskPlan) -> Instan
         for name, seqs in instance.counted.items()
         if (task.replaces(name) if known.replaces(name) else name in task.counts)
     }
-    return instance.but(counted=counted)
+    newest = {
+        name: seqs[-1]
+        for name, seqs in instance.counted.items()
+        if name not in counted and name in task.fresh
+    }
+    return instance.but(counted=counted, taken={**instance.taken, **newest})

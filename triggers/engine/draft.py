@@ -7,7 +7,7 @@ as it was. The rules that fill it are in :mod:`triggers.engine.rules`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappush
@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from triggers.engine.holdings import Holdings
-from triggers.engine.plan import Plan, TaskPlan
+from triggers.engine.plan import Plan, TaskPlan, held
 from triggers.engine.state import (
     NO_HOOKS,
     Hooks,
@@ -28,7 +28,7 @@ from triggers.engine.state import (
 )
 from triggers.engine.transitions import check_transition
 from triggers.engine.verdicts import NO_VERDICTS, Verdicts
-from triggers.types import Firing, Instance, Status
+from triggers.types import BY_HAND, Firing, Instance, Status
 
 RESEND_AFTER = timedelta(minutes=1)
 """How long a message may stay unanswered before recovery sends it again; doubled each time."""
@@ -109,6 +109,7 @@ class Draft:
         self.queue: deque[Planned] = deque()
         self.touched: dict[str, None] = {}
         self.restless: dict[InstanceKey, None] = {}
+        self.asking: list[InstanceKey] = []
         self.timers: list[tuple[datetime, int, int, str]] | None = None
         self.is_at_rest = False
         self.deciding: int | None = None
@@ -252,8 +253,28 @@ class Draft:
                 raise MustSeeMore(Reads(passed=(key,)))
         return known or 0
 
+    def see_held(self, instances: Iterable[Instance]) -> None:
+        """See to it that the firings are known that conditions look at in these instances.
+
+        :raises MustSeeMore: some have not been read; all of them at once, since each time that
+            something is missing, deciding begins again.
+        """
+        if self.state.is_whole:
+            return
+        missing = {
+            seq
+            for instance in instances
+            for name in self.plan.tasks[instance.task].looks_up
+            for seq in held(instance, name)
+            if seq != BY_HAND and not self.knows_firing(seq)
+        }
+        if missing:
+            raise MustSeeMore(Reads(firings=tuple(sorted(missing))))
+
     def holdings(self, instance: Instance) -> Holdings:
         """What conditions may know about an instance."""
+        if not self.state.is_whole:
+            self.see_held([instance])
         return Holdings(instance, self.now, self.firing, self.is_settled)
 
     def is_settled(self, task: str) -> bool:

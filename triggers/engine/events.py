@@ -22,7 +22,7 @@ from triggers.engine.draft import (
     names_after,
 )
 from triggers.engine.plan import Plan
-from triggers.engine.rest import come_to_rest, conclude, pass_time
+from triggers.engine.rest import ask_all, come_to_rest, conclude, pass_time
 from triggers.engine.rules import fire
 from triggers.engine.state import (
     NO_HOOKS,
@@ -149,7 +149,7 @@ class Fire(Event):
 
     def questions(self, plan: Plan) -> tuple[Question, ...]:
         names = plan.names_of(self.trigger, self.also)
-        return (Question(names, self.kwargs, self.cause),)
+        return (Question(names, self.kwargs, self.cause is not None),)
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(
@@ -186,8 +186,7 @@ class Fire(Event):
         )
         seq = fire(draft, planned).seq
         if self.settles is not None:
-            # What was settled while this cascade was left to be decided is looked at now.
-            draft.touched.update(dict.fromkeys(draft.plan.watched))
+            ask_all(draft)
         come_to_rest(draft)
         result = FireResult(
             seq=seq,
@@ -258,7 +257,10 @@ class Done(Event):
         return Reads(ref=self.ref)
 
     def apply(self, draft: Draft) -> Transition:
-        return conclude(draft, done=(self.ref,) if self.ref in draft.state.pending else ())
+        known = draft.state.pending.get(self.ref)
+        if known is not None and known.kind == "cascade":
+            ask_all(draft)
+        return conclude(draft, done=() if known is None else (self.ref,))
 
 
 def cause_of(draft: Draft, name: str | None) -> Cause | None:

@@ -46,8 +46,7 @@ class Holdings:
             return self.instance.created_at
         return self._find_firing(seq).at
 
-    def value(self, name: str, path: str) -> Any:
-        seq = self.instance.taken[name]
+    def value(self, name: str, seq: int, path: str) -> Any:
         if seq == BY_HAND:
             given = payload.decode(self.instance.replacement or payload.EMPTY)
             return look_up(given.get(name, {}), path)

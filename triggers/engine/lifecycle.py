@@ -46,7 +46,7 @@ class InstanceEvent(Event):
         self, plan: Plan, trigger: str, kwargs: str, also: tuple[str, ...] = ()
     ) -> tuple[Question, ...]:
         """What filters will be asked about an outcome."""
-        return (Question(plan.names_of(trigger, also), kwargs, self.name),)
+        return (Question(plan.names_of(trigger, also), kwargs, True),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from triggers.conditions.tree import (
     HeldAsOften,
     Language,
     Never,
+    Rested,
     Settled,
     barring,
     condition_of,
@@ -65,6 +66,7 @@ class TaskPlan:
     :ivar tracked: names whose latest firing that passed is kept for this task.
     :ivar watches: tasks of which it waits that they are settled.
     :ivar is_barred_at_rest: whether its ``unless`` asks that; then it starts only at rest.
+    :ivar looks_up: names of which conditions look at the time or the kwargs of what is held.
     :ivar is_plain: whether an instance takes each name once, and nothing else changes it.
     :ivar is_timed: whether time alone can change an instance.
     """
@@ -82,6 +84,7 @@ class TaskPlan:
     within: timedelta | None = None
     at_most_every: timedelta | None = None
     debounce: Debounce | None = None
+    looks_up: frozenset[str] = frozenset()
     is_plain: bool = True
     is_timed: bool = False
 
@@ -315,6 +318,11 @@ def _task_plan(config: TaskConfig) -> TaskPlan:
         debounce=Debounce(*(parse_duration(debounce[each]) for each in ("quiet", "most")))
         if debounce
         else None,
+        looks_up=frozenset(fresh).union(
+            (part.since for part in parts if isinstance(part, Elapsed)),
+            (part.source for part in parts if isinstance(part, HeldAsOften)),
+            (part.name for part in parts if isinstance(part, Rested)),
+        ),
         is_plain=isinstance(ready, AllHeld) and isinstance(barred, AllHeld | Never) and not fresh,
         is_timed=bool(within or debounce or any(isinstance(part, Elapsed) for part in parts)),
     )

@@ -14,8 +14,8 @@ from typing import Any
 
 from triggers.engine.draft import Draft
 from triggers.engine.plan import SETTLED
-from triggers.engine.rules import fire, settle
-from triggers.engine.state import InstanceKey, MustSeeMore, Reads, Transition
+from triggers.engine.rules import ask_about, fire, settle
+from triggers.engine.state import MustSeeMore, Reads, Transition
 from triggers.types import Status
 
 Timer = tuple[datetime, int, int, str]
@@ -24,14 +24,25 @@ Timer = tuple[datetime, int, int, str]
 
 def come_to_rest(draft: Draft) -> None:
     """Decide everything that follows from what the draft holds."""
-    while draft.queue or draft.restless or draft.touched:
+    asked = 0
+    while draft.queue or draft.restless or draft.touched or draft.asking:
         if draft.queue:
+            if len(draft.queue) > asked:
+                ask_about(draft, draft.queue)
+                asked = len(draft.queue)
+            asked -= 1
             fire(draft, draft.queue.popleft())
         elif draft.has_left_cascades:
-            # They are still to be decided, and who decides them looks then.
-            draft.restless, draft.touched = {}, {}
+            # They are still to be decided, and who decides them asks all.
+            draft.restless, draft.touched, draft.asking = {}, {}, []
         else:
             _ask_again(draft)
+
+
+def ask_all(draft: Draft) -> None:
+    """Have every instance looked at that waits for a task to be settled, or not to be."""
+    for task in draft.plan.watched:
+        draft.restless.update(dict.fromkeys(draft.awaiting(task + SETTLED)))
 
 
 def conclude(draft: Draft, **fields: Any) -> Transition:
@@ -60,6 +71,7 @@ def pass_time(draft: Draft, until: datetime) -> None:
             break
         draft.timers.append((at, positions[task], number, task))
     heapify(draft.timers)
+    draft.see_held(draft.instance((task, number)) for _, _, number, task in draft.timers)
     while _decide_next(draft, draft.timers, until):
         come_to_rest(draft)
     draft.timers = None
@@ -91,23 +103,19 @@ def _decide_next(draft: Draft, timers: list[Timer], until: datetime) -> bool:
 def _ask_again(draft: Draft) -> None:
     """Look at the instances that wait for a task to be settled, as long as nothing follows."""
     draft.is_at_rest = True
-    asking = draft.restless
-    for task in draft.touched:
-        if draft.is_settled(task):
-            asking.update(dict.fromkeys(draft.awaiting(task + SETTLED)))
-    draft.restless, draft.touched = {}, {}
-    positions = draft.plan.positions
-
-    def place(key: InstanceKey) -> tuple[int, int]:
-        return positions[key[0]], key[1]
-
-    remaining = sorted(asking, key=place, reverse=True)
+    if draft.restless or draft.touched:
+        asking = {**dict.fromkeys(draft.asking), **draft.restless}
+        for task in draft.touched:
+            if draft.is_settled(task):
+                asking.update(dict.fromkeys(draft.awaiting(task + SETTLED)))
+        draft.restless, draft.touched = {}, {}
+        positions = draft.plan.positions
+        draft.asking = sorted(asking, key=lambda key: (positions[key[0]], key[1]), reverse=True)
     # What has settled something was fired last, if anything was.
     draft.deciding = draft.firings[-1].seq if draft.firings else None
-    while remaining and not draft.queue:
-        key = remaining.pop()
+    while draft.asking and not draft.queue:
+        key = draft.asking.pop()
         instance = draft.instance(key)
         if instance.status is Status.UNSTARTED:
             settle(draft, draft.plan.tasks[key[0]], instance)
-    draft.restless.update(dict.fromkeys(remaining))
     draft.is_at_rest, draft.deciding = False, None

@@ -7,7 +7,7 @@ nothing is left to decide, is in :mod:`triggers.engine.rest`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -73,7 +73,7 @@ def take(
             continue
         passing = looked_at
         if task.tracked or cause is not None:
-            reasons = {name: _refusal(draft, task, name, firing, names) for name in looked_at}
+            reasons = {name: _refusal(draft, task, name, firing) for name in looked_at}
             for name in task.tracked & reasons.keys():
                 if reasons[name] is None:
                     passed[task.config.name, name] = firing.seq
@@ -201,6 +201,7 @@ def _offer(
     name, and_every = task.config.name, task.config.and_every
     waiting = takers.get(name, {})
     is_another = and_every is not None and and_every in names
+    draft.see_held(draft.instance((name, number)) for number in waiting)
     for number in sorted(waiting):
         instance = draft.instance((name, number))
         if _has_expired(draft, task, instance):
@@ -224,13 +225,10 @@ def _offer(
         settle(draft, task, task.taking(task.carrying(made, carried), names, seq, depth))
 
 
-def _refusal(
-    draft: Draft, task: TaskPlan, name: str, firing: Firing, all_names: tuple[str, ...]
-) -> str | None:
+def _refusal(draft: Draft, task: TaskPlan, name: str, firing: Firing) -> str | None:
     """Why a firing does not pass the filters of a task."""
     if name in task.filters:
-        question = question_of(draft, firing, all_names)
-        refusals = draft.verdicts.of(draft.plan, question)
+        refusals = draft.verdicts.of(draft.plan, question_again(draft, firing))
         if (task.config.name, name) in refusals:
             return refusals[task.config.name, name]
     pause = task.at_most_every
@@ -246,20 +244,44 @@ def passes_filter(draft: Draft, task: TaskPlan, name: str, firing: Firing) -> bo
     """Whether an earlier firing passes what the task says of it now."""
     if name not in task.filters:
         return True
-    names = draft.plan.names_of(firing.trigger, firing.also)
-    question = question_of(draft, firing, names)
+    question = question_again(draft, firing)
     return (task.config.name, name) not in draft.verdicts.of(draft.plan, question)
 
 
-def question_of(draft: Draft, firing: Firing, names: tuple[str, ...]) -> Question:
-    """What filters are to be asked about a firing.
+def question_of(
+    draft: Draft, names: tuple[str, ...], kwargs: str, cause: InstanceKey | None
+) -> Question:
+    """What filters are to be asked about a firing of these names.
 
-    :param names: all of its names.
+    :param cause: the instance whose outcome it is.
     """
     arguments = None
-    if firing.cause is not None and draft.plan.asks_about_arguments(names):
-        arguments = payload.dump(_arguments(draft, split_instance_name(firing.cause)))
-    return Question(names, firing.kwargs, firing.cause, arguments)
+    if cause is not None and draft.plan.asks_about_arguments(names):
+        arguments = payload.dump(_arguments(draft, cause))
+    return Question(names, kwargs, cause is not None, arguments)
+
+
+def question_again(draft: Draft, firing: Firing) -> Question:
+    """The same about a firing that was recorded."""
+    names = draft.plan.names_of(firing.trigger, firing.also)
+    cause = None if firing.cause is None else split_instance_name(firing.cause)
+    return question_of(draft, names, firing.kwargs, cause)
+
+
+def ask_about(draft: Draft, planned: Iterable[Planned]) -> None:
+    """See to it that filters have been asked about all of these firings.
+
+    All at once, since each time that an answer is missing, deciding begins again.
+
+    :raises Unjudged: they have not.
+    """
+    questions = []
+    for each in planned:
+        names = draft.plan.names_of(each.trigger, each.also)
+        if draft.plan.asks_about(names):
+            cause = None if each.cause is None else (each.cause.task, each.cause.number)
+            questions.append(question_of(draft, names, each.kwargs, cause))
+    draft.verdicts.require(draft.plan, questions)
 
 
 def _arguments(draft: Draft, key: InstanceKey) -> dict[str, Any]:

@@ -20,13 +20,13 @@ class Question:
 
     :ivar names: all of its names.
     :ivar kwargs: JSON text.
-    :ivar cause: name of the instance whose outcome it is, or ``None`` for the outside world.
-    :ivar arguments: what its task got, JSON text; ``None`` if no filter looks at it.
+    :ivar is_outcome: whether it is an outcome of an instance, and not from the outside world.
+    :ivar arguments: what the instance's task got, JSON text; ``None`` if no filter looks at it.
     """
 
     names: tuple[str, ...]
     kwargs: str
-    cause: str | None
+    is_outcome: bool
     arguments: str | None = None
 
 

@@ -97,7 +97,7 @@ class Parts:
         holds = condition.holds(facts)
         since: datetime | None = self.begun
         if holds:
-            since = sorted(counting)[needed - 1] if needed else None
+            since = counting[needed - 1] if needed else None
         elif fresh is not None and stale:
             since = max(set(times) - set(counting)) + fresh
         lacking = needed - len(counting)
@@ -143,7 +143,7 @@ class Parts:
         have = sum(each.counts for each in held)
         note = ""
         if source in facts.taken:
-            found = facts.value(source, condition.path)
+            found = facts.value(source, facts.taken[source], condition.path)
             is_what = "is not there" if found is MISSING else "is not a whole number from 0"
             told = "" if found is MISSING else f": {shown(found)}"
             text = f"a number of {name} that is not known: {place} {is_what}{told}"
@@ -199,7 +199,7 @@ class Parts:
         since: datetime | None = self.begun
         if holds:
             text = f"{task}: settled, with {counted(len(settled), 'instance')}"
-            since = None if others else max(each.changed_at for each in settled)
+            since = max(each.changed_at for each in settled)
         elif others:
             text = f"{task} to be settled: {listed_states(others, later=True)}"
             since = min(each.created_at for each in others)
@@ -335,4 +335,4 @@ def _is_all(part: Part) -> bool:
 
 
 def _as_one(part: Part) -> str:
-    return f"({part.text})" if _is_all(part) and len(part.missing) > 1 else part.text
+    return f"({part.text})" if len(part.missing) > 1 else part.text

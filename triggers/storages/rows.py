@@ -130,10 +130,13 @@ def write_transition(
     plan, configuration = transition.plan, transition.plan.configuration
     clock = to_instant(transition.clock)
     is_later = clock is not None and clock > head.clock
-    if transition.configured or transition.manager or transition.seq != head.seq or is_later:
+    # An older version could not read a firing of several names.
+    is_newer = head.version < STATE_VERSION and any(each.also for each in transition.firings)
+    is_newer = is_newer or transition.configured
+    if is_newer or transition.manager or transition.seq != head.seq or is_later:
         digest = configuration.digest if transition.configured else head.digest
         manager = transition.manager or head.manager
-        version = STATE_VERSION if transition.configured else head.version
+        version = STATE_VERSION if is_newer else head.version
         row = [transition.seq, clock, digest, manager, version, head.id]
         cursor.execute(sql.close_session, row)
     _write_firings(cursor, sql, head, transition.firings)

@@ -1,5 +1,7 @@
 """The port of every storage, and what people ask of a session.
 
+Longer than 400 lines because that is one thing to its users: a session to look into.
+
 A storage writes the six methods that :class:`SessionStorage` marks as abstract. Everything else
 here, the inspection of chapter "Inspecting State" included, is built on them once.
 """
@@ -387,6 +389,8 @@ class _Source:
         self._plan = plan
         self._records = records
         self._found: dict[int, Firing] | None = None
+        self._now: datetime | None = None
+        self._settled: dict[str, bool] = {}
 
     def firings(self, record: Instance) -> dict[str, list[dict[str, Any]]]:
         task = self._plan.tasks[record.task]
@@ -424,11 +428,19 @@ class _Source:
         return self._found[seq]
 
     def _holdings(self, record: Instance) -> Holdings:
-        return Holdings(record, self._storage.now(), self.find, self._is_settled)
+        if self._plan.tasks[record.task].is_plain:
+            # Its conditions do not look at the time, so nobody needs to be asked for it.
+            return Holdings(record, record.changed_at, self.find, self._is_settled)
+        if self._now is None:
+            self._now = self._storage.now()
+        return Holdings(record, self._now, self.find, self._is_settled)
 
     def _is_settled(self, task: str) -> bool:
-        instances = list(self._storage.find_instances(task=task))
-        return bool(instances) and all(each.status.is_resolved for each in instances)
+        if task not in self._settled:
+            instances = list(self._storage.find_instances(task=task))
+            settled = bool(instances) and all(each.status.is_resolved for each in instances)
+            self._settled[task] = settled
+        return self._settled[task]
 
 
 def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

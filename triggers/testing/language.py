@@ -190,6 +190,19 @@ class LanguageContract(StorageSuite):
         manager.fire("p")
         assert self.reopened(manager)["t_y#0"].status == "finished"
 
+    def test_outcomes_of_a_task_with_a_long_name_are_recorded(self) -> None:
+        name = "t_" + "x" * 253
+        tasks: Tasks = {
+            name: {"after": ["a"], "unless": ["u"]},
+            "t_y": {"after": ["go", {"settled": name}]},
+        }
+        manager = self.manager(uuid4().hex, tasks)
+        manager.fire("go")
+        assert manager.fire("u").abandoned == (f"{name}#0",)
+        assert self.statuses(manager) == {f"{name}#0": "abandoned", "t_y#0": "finished"}
+        fired = {each.trigger for each in self.reopened(manager).find_firings()}
+        assert f"{name}:abandoned" in fired
+
     # -- time -----------------------------------------------------------------------------------
 
     def test_a_deadline_that_has_passed_has_passed(self) -> None:
