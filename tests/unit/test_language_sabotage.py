@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -11,34 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import Phase
 
-from tests.language_machine import INTERESTING, LanguageMachine
+from tests.language_machine import LanguageMachine
 from tests.machine import explore
 from tests.reference_language import Firing, Instance, LanguageSession
 from tests.reference_values import Kwargs, lookup, seconds
-from tests.unit import test_language_reference
-
-
-def examples() -> Iterator[tuple[str, Callable[..., None]]]:
-    """Return all examples, those of a table for each of its rows."""
-    for name, test in vars(test_language_reference).items():
-        if not name.startswith("test_") or "session" not in inspect.signature(test).parameters:
-            continue
-        marks = [each for each in getattr(test, "pytestmark", []) if each.name == "parametrize"]
-        if not marks:
-            yield name, test
-        for mark in marks:
-            names, rows = mark.args
-            for number, row in enumerate(rows):
-                values = [row] if isinstance(names, str) else row
-                keys = [names] if isinstance(names, str) else names
-                yield f"{name}[{number}]", _bound(test, dict(zip(keys, values, strict=True)))
-
-
-def _bound(test: Callable[..., None], values: Mapping[str, Any]) -> Callable[..., None]:
-    return lambda session: test(session, **values)
-
-
-EXAMPLES = dict(examples())
+from tests.unit.test_language_reference import EXAMPLES
 
 
 class AnyNeedsAll(LanguageSession):
@@ -175,16 +151,16 @@ class TheLatestOfAllIsCarriedOver(LanguageSession):
 
 
 class AtMostEveryCountsFromTheLastOfAll(LanguageSession):
-    def _passes(self, task: str, name: str, firing: Firing) -> bool:
-        passes = super()._passes(task, name, firing)
+    def _passes(self, task: str, name: str, firing: Firing, again: bool = False) -> bool:
+        passes = super()._passes(task, name, firing, again)
         if not passes and "atMostEvery" in self.tasks[task] and (task, name) in self.passed:
             self.passed[task, name] = {**self.passed[task, name], "at": firing["at"]}
         return passes
 
 
 class AtMostEveryAsksBeforeTheFilter(LanguageSession):
-    def _passes(self, task: str, name: str, firing: Firing) -> bool:
-        passes = super()._passes(task, name, firing)
+    def _passes(self, task: str, name: str, firing: Firing, again: bool = False) -> bool:
+        passes = super()._passes(task, name, firing, again)
         if "atMostEvery" in self.tasks[task] and name == self.tasks[task]["andEvery"]:
             self.passed[task, name] = firing
         return passes
@@ -268,14 +244,15 @@ class ALineageIsTakenAgainAndAgain(LanguageSession):
 
 
 class ALineageIsTakenOnceWhateverTheName(LanguageSession):
-    def _passes(self, task: str, name: str, firing: Firing) -> bool:
-        taken = {(lineage, by) for lineage, _, by in self.told}
-        return super()._passes(task, name, firing) and (firing["lineage"], task) not in taken
+    def _passes(self, task: str, name: str, firing: Firing, again: bool = False) -> bool:
+        if not again and (firing["lineage"], task) in {(each[0], each[2]) for each in self.told}:
+            return False
+        return super()._passes(task, name, firing, again)
 
 
 class AFilteredOutcomeUsesItsLineageUp(LanguageSession):
-    def _passes(self, task: str, name: str, firing: Firing) -> bool:
-        passes = super()._passes(task, name, firing)
+    def _passes(self, task: str, name: str, firing: Firing, again: bool = False) -> bool:
+        passes = super()._passes(task, name, firing, again)
         if firing["lineage"]:
             self.told.add((firing["lineage"], name, task))
         return passes
@@ -357,6 +334,17 @@ BROKEN = [
     if isinstance(each, type) and issubclass(each, LanguageSession) and each is not LanguageSession
 ]
 
+THOROUGH = bool(os.environ.get("TRIGGERS_TESTS_THOROUGH"))
+# Some are rare, and looking for all of them takes a quarter of an hour.
+SEARCHED = (
+    BROKEN
+    if THOROUGH
+    else [
+        *(AnyNeedsAll, TimesIsIgnored, ElapsedCountsFromTheCreation),
+        *(WhatIsDueIsAppliedAtThePresentTime, OnlyTimersApplyWhatIsDue, ALaterTaskLooksAtNothing),
+    ]
+)
+
 
 def test_there_are_examples_and_models_to_break() -> None:
     assert len(EXAMPLES) > 100
@@ -399,16 +387,10 @@ class ModelMachine(LanguageMachine):
 
 
 def test_the_machine_finds_no_difference_between_a_model_and_itself() -> None:
-    explore(
-        ModelMachine,
-        at_least=3,
-        interesting=INTERESTING,
-        max_examples=150,
-        stateful_step_count=40,
-    )
+    explore(ModelMachine, max_examples=40, stateful_step_count=40)
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("broken", SEARCHED, ids=lambda each: each.__name__)
 def test_the_machine_notices_when_one_rule_is_broken(broken: type[LanguageSession]) -> None:
     class Machine(ModelMachine):
         subject_class = broken
@@ -416,7 +398,7 @@ def test_the_machine_notices_when_one_rule_is_broken(broken: type[LanguageSessio
     with pytest.raises((AssertionError, KeyError, ValueError)):
         explore(
             Machine,
-            max_examples=1_000,
+            max_examples=500,
             stateful_step_count=40,
             phases=[Phase.generate],
             report_multiple_bugs=False,
