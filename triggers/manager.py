@@ -101,7 +101,8 @@ class TriggerManager:
         :returns: the instances created and scheduled by that, if any.
         :raises ConfigurationError: something in it is wrong; nothing was stored.
         :raises StorageUnavailable: the storage did not do its part.
-        :warns ConfigurationWarning: a task can be stored, but will hardly ever run.
+        :warns ConfigurationWarning: a task can be stored, but will hardly ever run, or has a
+            directive that looks misspelled.
         """
         parsed = parse(configuration)
         # Before anything is stored: who has warnings raised gets all of it refused.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -13,8 +14,9 @@ from celery._state import _get_active_apps, connect_on_app_finalize
 
 from triggers.arguments import call_method, caller
 from triggers.attempt import TaskRetry, TaskSkip, claim
+from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
-from triggers.exceptions import MaxRetriesExceeded
+from triggers.exceptions import CannotRegister, MaxRetriesExceeded
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
 from triggers.workflows import Condition, Declaration, Workflow, define
@@ -234,10 +236,16 @@ def trigger_task(
     :param custom: directives of your own.
     :param options: as for ``celery.shared_task``: ``max_retries``, ``queue``, ``priority``,
         ``time_limit``, ….
-    :raises TypeError: there are conditions, and no workflow.
+    :raises TypeError: there are conditions, and no workflow; or an option looks like a condition.
+    :raises CannotRegister: (a ``TypeError``) there is a workflow, and the function is a lambda,
+        async or a generator.
     :raises ConfigurationError: something in the conditions is wrong, or the workflow has a task of
         this name.
     """
+    for each in sorted(options.keys() - _CONDITIONS):
+        meant = meant_by(each, _CONDITIONS | {"workflow"})
+        if meant is not None:
+            raise TypeError(f"trigger_task() takes no {each!r}; did you mean {meant!r}?")
     conditions = {each: options.pop(each) for each in _CONDITIONS & options.keys()}
     given = {**conditions, "task": task, "custom": custom}
     said = sorted(each for each, value in given.items() if value is not None)
@@ -246,6 +254,7 @@ def trigger_task(
         run = name or f"{function.__module__}.{function.__name__}"
         declared_as = None
         if workflow is not None:
+            _check_declared(function)
             declared_as = task or f"t_{function.__name__}"
             declaration = Declaration(run=run, custom=custom or {}, **conditions)
             owner = workflow if isinstance(workflow, Workflow) else define(workflow)
@@ -272,7 +281,23 @@ def trigger_task(
     return decorate if function is None else decorate(function)
 
 
-_CONDITIONS = {each.name for each in fields(Declaration)} - {"run", "custom"}
+_CONDITIONS = frozenset(each.name for each in fields(Declaration)) - {"run", "custom"}
+
+
+def _check_declared(function: Callable[..., Any]) -> None:
+    """Refuse what no worker could find, or run to its end."""
+    code = inspect.unwrap(function)
+    if function.__name__ == "<lambda>":
+        reason = "it is a lambda, which no other process finds by name; write a def."
+    elif (
+        inspect.iscoroutinefunction(code)
+        or inspect.isgeneratorfunction(code)
+        or inspect.isasyncgenfunction(code)
+    ):
+        reason = "it is async or a generator, so a call does not run it; write a plain def."
+    else:
+        return
+    raise CannotRegister("trigger task", function, reason)
 
 
 def _register(cls: type[TriggerTask]) -> None:

@@ -121,7 +121,25 @@ def nested(groups: int) -> Any:
         ({"when": {"a": {5: 1}}}, "when.a.5", "expected a path, got int"),
         ({"when": {5: {"x": 1}}}, "when", "keys must be strings"),
         ({"within": "72h"}, "within", "'72h' is no duration"),
-        ({"within": 72}, "within", "expected a duration, got int"),
+        (
+            {"within": 72},
+            "within",
+            "expected a duration, got int; write the unit too, as in 'PT72H'",
+        ),
+        ({"within": ["PT1H"]}, "within", "expected a duration, got list"),
+        ({"when": {"a": {"$ref": 1}}}, "when.a.$ref", "begins with '$', which only '$args.' does"),
+        ({"when": {"a": {"$args.x..y": 1}}}, "when.a.$args.x..y", "has an empty part"),
+        ({"when": {"a": {"n__gt": 3}}}, "when.a.n__gt", 'in JSON write {"n": {"gt": …}}'),
+        (
+            {"when": {"a": [{"page__n__in": [3]}]}},
+            "when.a[0].page__n__in",
+            'in JSON write {"page.n": {"in": …}}',
+        ),
+        (
+            {"andEvery": {"any": ["a", "b"]}},
+            "andEvery",
+            "expected a single trigger name, got dict; for several triggers, write a task for each",
+        ),
         ({"within": "PT0S"}, "within", "longer than zero"),
         ({"fresh": {"a": "P1Y"}}, "fresh.a", "months or years"),
         ({"fresh": {"a": "P9999999D"}}, "fresh.a", "a thousand years"),
@@ -206,6 +224,61 @@ def test_what_the_language_allows_is_stored_and_comes_back(directives: dict[str,
     parsed = parse({"t_x": {**GOOD, **directives}})
     assert restore(parsed.body) == parsed
     assert restore(parsed.body).tasks == parsed.tasks
+
+
+@pytest.mark.parametrize("path", ["__gt", "n__greater", "n__gt.x", "a__b"])
+def test_a_key_may_have_two_underscores(path: str) -> None:
+    assert parse({"t_x": {**GOOD, "when": {"a": {path: 3}}}}).tasks["t_x"].directives["when"]
+
+
+@pytest.mark.parametrize(
+    ("directives", "hint"),
+    [
+        ({"andevery": "a"}, " (did you mean 'andEvery' by 'andevery'?)"),
+        ({"and_every": "a"}, " (did you mean 'andEvery' by 'and_every'?)"),
+        ({"aftre": ["a"], "note": 1}, " (did you mean 'after' by 'aftre'?)"),
+        ({"note": 1}, ""),
+    ],
+)
+def test_a_task_that_waits_for_nothing_is_told_both_ways_to_wait(
+    directives: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse({"t_x": {"run": "x", **directives}})
+    reason = "is required: a list of trigger names; or 'andEvery', a trigger name"
+    assert caught.value.problems == (("t_x.after", reason + hint),)
+
+
+class Expression:
+    def __bool__(self) -> bool:
+        raise TypeError("neither true nor false")
+
+    def __repr__(self) -> str:
+        return "on('a')"
+
+    def to_json(self) -> str:
+        return "a"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "path"),
+    [
+        (Expression(), "configuration"),
+        ({"t_x": Expression()}, "t_x"),
+        ({"t_x": {**GOOD, "after": Expression()}}, "t_x.after"),
+        ({"t_x": {**GOOD, "after": [Expression()]}}, "t_x.after[0]"),
+        ({"t_x": {**GOOD, "after": {"any": {Expression()}}}}, "t_x.after.any[0]"),
+        ({"t_x": {**GOOD, "andEvery": Expression()}}, "t_x.andEvery"),
+        ({"t_x": {**GOOD, "when": Expression()}}, "t_x.when"),
+    ],
+)
+def test_an_expression_is_no_json_and_is_told_what_makes_it(configuration: Any, path: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(configuration)
+    [(found, reason)] = caught.value.problems
+    assert found == path
+    assert "got the expression on('a'); declare the task with Workflow(…).task(…)" in reason
+    assert "or write the expression's .to_json()" in reason
 
 
 def test_all_names_of_a_condition_are_names_of_the_task() -> None:

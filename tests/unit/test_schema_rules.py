@@ -80,6 +80,7 @@ SHAPELESS = [
     of_task(when={"a": [[]]}),
     of_task(when={"a": {"x..y": 1}}),
     of_task(when={"a": {"$args": 1}}),
+    of_task(when={"a": {"$ref": 1}}),
     of_task(when={"a": {"x" * 1001: 1}}),
     of_task(when={"a": {"x": {}}}),
     of_task(when={"a": {"x": {"is": 1}}}),

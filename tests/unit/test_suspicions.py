@@ -86,7 +86,7 @@ def test_a_long_chain_of_tasks_is_examined_without_deep_recursion() -> None:
         ({"after": {"trigger": "a", "times": 3}, "unless": {"trigger": "a", "times": 4}}, None),
         ({"after": {"any": ["a", "b"]}, "unless": ["a"]}, None),
         ({"after": {"any": ["a", ["a", "b"]]}, "unless": ["a"]}, "it needs a, which its"),
-        ({"after": {"atLeast": 2, "of": ["a", "b", "a"]}, "unless": ["a"]}, "it needs a"),
+        ({"after": {"atLeast": 2, "of": ["a", "b", ["a", "c"]]}, "unless": ["a"]}, "it needs a"),
         ({"after": {"atLeast": 2, "of": ["a", "b", "c"]}, "unless": ["a"]}, None),
         (
             {"after": ["a", "b"], "unless": {"atLeast": 2, "of": ["a", "b", "c"]}},
@@ -216,3 +216,65 @@ def test_a_task_without_kwargs_is_said_to_have_none() -> None:
     }
     with pytest.raises(ConfigurationError, match="t_y gets kwargs of no trigger"):
         check_outcomes(parse(tasks))
+
+
+@pytest.mark.parametrize(
+    ("directive", "meant"),
+    [
+        ("whithin", "within"),
+        ("wihtin", "within"),
+        ("unles", "unless"),
+        ("withParam", "withParams"),
+        ("atmostEvery", "atMostEvery"),
+        ("with_args", "withArgs"),
+        ("and-every", "andEvery"),
+        ("wen", "when"),
+        ("wehn", "when"),
+    ],
+)
+def test_a_directive_that_is_probably_misspelled_is_suspicious(directive: str, meant: str) -> None:
+    assert list(suspicions(parse({"t_x": {**GOOD, directive: 1}}))) == [
+        (
+            "t_x",
+            f"{directive!r} (did you mean {meant!r}?) is kept as a directive of your own, and does "
+            "nothing by itself",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "directive",
+    ["locks", "timeout", "note", "retries", "owner", "alarm", "team", "refresh", "urn", "priority",
+     "x_within", "x-unles", "xyz", ""],
+)  # fmt: skip
+def test_a_directive_of_ones_own_is_not_suspicious(directive: str) -> None:
+    assert list(suspicions(parse({"t_x": {**GOOD, directive: 1}}))) == []
+
+
+@pytest.mark.parametrize(
+    "directives",
+    [
+        {"after": {"atLeast": 2, "of": ["a", "a", "b"]}},
+        {"unless": {"any": ["a", "a"]}},
+        {"after": ["b", {"all": ["c", {"any": ["a", "b", "a"]}]}]},
+    ],
+)
+def test_a_trigger_twice_in_a_group_is_suspicious(directives: dict[str, Any]) -> None:
+    [(name, why)] = suspicions(parse({"t_x": {"after": ["z"], "run": "x", **directives}}))
+    assert name == "t_x"
+    assert why.startswith("'a' stands more than once in a group of its '")
+    assert why.endswith("firings are counted with 'times'")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"any": ["a", {"trigger": "a", "times": 2}]},
+        {"any": [["a", "b"], ["a", "c"]]},
+        {"all": ["a", "a"]},
+        ["a", ["a", {"settled": "t_x"}]],
+    ],
+)
+def test_a_trigger_in_different_conditions_is_not_suspicious(after: Any) -> None:
+    found = suspicions(parse({"t_x": {"after": after, "run": "x"}}))
+    assert not any("more than once" in why for _name, why in found)

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers import workflows
+from triggers import payload, workflows
 from triggers.conditions import predicate, provider
 from triggers.configuration import parse
 from triggers.exceptions import CannotRegister, ConfigurationError
@@ -106,6 +107,7 @@ EXPRESSIONS: list[tuple[Expression, Any]] = [
     (settled("t_x"), {"settled": "t_x"}),
     (elapsed(since="a", days=3), {"elapsed": "P3D", "since": "a"}),
     (elapsed("PT1H", since=on("a")), {"elapsed": "PT1H", "since": "a"}),
+    (settled(on("t_x")), {"settled": "t_x"}),
     (on("t_x").failed(), "t_x:failed"),
     (on("t_x").skipped(), "t_x:skipped"),
     (on("t_x").abandoned(), "t_x:abandoned"),
@@ -135,7 +137,7 @@ def test_an_expression_makes_the_json_of_the_language(
             on("a").where("unit-is-large", x__gte=3).fresh(hours=12),
             "on('a').where('unit-is-large', {'x': {'gte': 3}}).fresh('PT12H')",
         ),
-        ((on("a") & "b").within(days=3) | "c", "(on('a') & on('b')).within('P3D') | on('c')"),
+        ((on("a") & "b" | "c").within(days=3), "((on('a') & on('b')) | on('c')).within('P3D')"),
         (
             on("e").debounce(quiet=5, most=60).at_most_every(hours=1),
             "on('e').at_most_every('PT1H').debounce(quiet='PT5S', most='PT1M')",
@@ -172,7 +174,7 @@ def expressions(draw: Callable[[Any], Any], depth: int = 3) -> Expression:
         make = {"all": all_of, "any": any_of}.get(kind) or (lambda *each: at_least(1, *each))
         try:
             made = make(*members)
-        except ValueError:  # the members have different deadlines
+        except ValueError:  # a member stands twice, or has a deadline
             made = members[0]
     return made.within(draw(DURATIONS)) if draw(st.integers(0, 5)) == 0 else made
 
@@ -252,12 +254,57 @@ def test_words_instead_of_operators_are_refused(misuse: Callable[[], Any]) -> No
         (lambda: on("a").within(float("nan")), ValueError, "NaN"),
         (lambda: on("a").within([]), TypeError, "made of numbers, got list"),
         (lambda: on("a").within(hours="2"), TypeError, "made of numbers, got str"),
-        (lambda: elapsed(since=on("a").where(x=1), days=1), TypeError, "since takes the name"),
         (
-            lambda: (on("a") & "b").within(hours=1) & (on("c") & "d").within(hours=2),
-            ValueError,
-            "several: PT1H, PT2H",
+            lambda: elapsed(since=on("a").where(x=1), days=1),
+            TypeError,
+            "since takes the name of a trigger, and no more than that; got on",
         ),
+        (
+            lambda: settled(on("t_x").times(2)),
+            TypeError,
+            r"settled\(\) takes the name of a task, and no more than that; got on",
+        ),
+        (
+            lambda: on("a").within(hours=1) & on("b"),
+            ValueError,
+            r"within\(\) belongs to the task, and on\('a'\)\.within\('PT1H'\) is a part",
+        ),
+        (lambda: "b" | on("a").within(hours=1), ValueError, "belongs to the task"),
+        (lambda: at_least(1, on("a").within(hours=1)), ValueError, "belongs to the task"),
+        (lambda: at_least(2, "a", "a"), ValueError, r"on\('a'\) stands more than once"),
+        (lambda: any_of("a", "b", "a"), ValueError, r"count firings with on\('a'\)\.times"),
+        (lambda: on("a") | "b" | "a", ValueError, "stands more than once"),
+        (lambda: at_least(2, ["a", "b", "c"]), TypeError, r"arguments, with \* before a list"),
+        (lambda: any_of({"a", "b"}), TypeError, r"arguments, with \* before a set"),
+        (
+            lambda: getattr(on("a") & on("b"), "times")(2),  # noqa: B009
+            TypeError,
+            r"times\(\) says something of one trigger, and on\('a'\) & on\('b'\) is none",
+        ),
+        (lambda: getattr(settled("t_x"), "where"), TypeError, r"where\(\) says something"),  # noqa: B009
+        (lambda: getattr(settled("t_x"), "shout"), AttributeError, "'Settled' object has no"),  # noqa: B009
+        (
+            lambda: on("a").where(n__in=range(3)),
+            TypeError,
+            "n__in: a filter cannot hold a range; w",
+        ),
+        (lambda: on("a").where({"n": {"eq": object()}}), TypeError, "n, eq: a filter cannot hold"),
+        (
+            lambda: on("a").where(n__gtt=3),
+            TypeError,
+            r"no test 'gtt' in n__gtt; did you mean 'gt'\?",
+        ),
+        (lambda: on("a").where(n__GTE=3), TypeError, "did you mean 'gte'"),
+        (lambda: on("a").where(n__exist=True), TypeError, r"'exists'\? If 'exist' is a key"),
+        (lambda: on("a").where(n__contains_any=[3]), TypeError, "did you mean 'containsAny'"),
+        (lambda: on("a").where(day__gt=datetime(2026, 11, 21)), TypeError, "day__gt: a datetime w"),
+        (
+            lambda: on("a").where(n=Decimal("0.1000000000000000055")),
+            TypeError,
+            "n: 0.1000000000000000055 is no number that JSON can hold exactly; write it as text",
+        ),
+        (lambda: on("a").where(n=Decimal("1E+999999")), TypeError, "is no number that JSON"),
+        (lambda: on("a").where(n=Decimal("NaN")), TypeError, "is no number that JSON"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_where_it_is_written(
@@ -306,7 +353,15 @@ def test_a_duration_keeps_the_units_in_which_it_was_given(
         (on("a").where(channel__in={"web", "app"}), {"channel": {"in": ["app", "web"]}}),
         (on("a").where(address={"city": "Ulm"}), {"address": {"eq": {"city": "Ulm"}}}),
         (on("a").where(contains="x"), {"contains": "x"}),
-        (on("a").where(price__gte=Decimal("9.90")), {"price": {"gte": "9.90"}}),
+        (on("a").where(price__gte=Decimal("9.90")), {"price": {"gte": 9.9}}),
+        (on("a").where(amount__gte=Decimal("100")), {"amount": {"gte": 100}}),
+        (
+            on("a").where(amount__in=[Decimal("1E+2"), Decimal("-0.5")]),
+            {"amount": {"in": [100, -0.5]}},
+        ),
+        (on("a").where({"amount": {"lt": Decimal("3.0")}}), {"amount": {"lt": 3}}),
+        (on("a").where(id=UUID(int=7)), {"id": "00000000-0000-0000-0000-000000000007"}),
+        (on("a").where(price__net=3, id__int=4), {"price.net": 3, "id.int": 4}),
         (on("a").where(day__lt=date(2026, 11, 21)), {"day": {"lt": "2026-11-21"}}),
         (on("a").where("unit-is-large"), "unit-is-large"),
         (on("a").where(is_large), "unit-is-large"),
@@ -379,8 +434,13 @@ def test_a_filter_at_a_trigger_becomes_the_when_of_the_task(trigger: Any, expect
         ({"after": on("a").within(hours=72)}, {"after": ["a"], "within": "PT72H"}),
         ({"after": "a", "within": 5}, {"after": ["a"], "within": "PT5S"}),
         (
-            {"after": (on("a").within(hours=1) & "b").within(hours=1), "within": "PT1H"},
+            {"after": (on("a") & "b").within(hours=1), "within": "PT1H"},
             {"after": ["a", "b"], "within": "PT1H"},
+        ),
+        ({"after": [on("a").within(hours=1)]}, {"after": ["a"], "within": "PT1H"}),
+        (
+            {"after": "a", "when": {"a": [{"x": {"gt": Decimal("1.5")}}]}},
+            {"after": ["a"], "when": {"a": [{"x": {"gt": 1.5}}]}},
         ),
         (
             {"after": on("a").fresh(hours=12), "fresh": {"b": 60}, "unless": "b"},
@@ -445,8 +505,21 @@ def test_a_declaration_makes_the_directives_that_one_would_write(
         ),
         ({"after": on("a").fresh(hours=1), "fresh": {"a": 60}}, "t_x.fresh.a: said twice"),
         (
-            {"after": on("a").within(hours=1), "unless": on("b").within(hours=2)},
-            "t_x.within: a task has one deadline, and here are several: PT1H, PT2H",
+            {"after": "a", "unless": on("b").within(hours=2)},
+            "t_x.within: belongs to the task; put it around the whole of after, not in "
+            "on('b').within('PT2H')",
+        ),
+        ({"and_every": on("b").within(hours=2)}, "t_x.within: belongs to the task"),
+        ({"after": ["a", on("b").within(hours=2)]}, "t_x.within: belongs to the task"),
+        (
+            {"after": "a", "when": on("a").where(x=1)},
+            "t_x.when: takes a mapping of filters by trigger, and on('a').where({'x': 1}) is an "
+            "expression",
+        ),
+        (
+            {"after": "a", "with_args": {"a": 1}},
+            "t_x.withArgs: takes a provider, which makes the arguments; kwargs that do not change "
+            "go into with_params",
         ),
         (
             {"after": on("a").within(hours=1), "within": 60},
@@ -472,7 +545,10 @@ def test_a_declaration_makes_the_directives_that_one_would_write(
             {"and_every": on("e") | "f"},
             "t_x.andEvery: expected a single trigger, got on('e') | on('f')",
         ),
-        ({"and_every": ["e"]}, "t_x.andEvery: expected a single trigger, got list"),
+        (
+            {"and_every": ["e"]},
+            "t_x.andEvery: expected a single trigger, got list; for several, use a task for each",
+        ),
         ({"custom": {"andEvery": "e"}}, "t_x.andEvery: write and_every=… here"),
     ],
 )
@@ -480,6 +556,11 @@ def test_declarations_that_contradict_themselves_are_refused(
     declared: dict[str, Any], reason: str
 ) -> None:
     assert reason in refusal(**declared)
+
+
+def test_a_value_that_has_no_json_is_refused_with_its_place() -> None:
+    with pytest.raises(TypeError, match="when, a, at, gt: a datetime without a time zone"):
+        directives(after="a", when={"a": {"at": {"gt": datetime(2026, 11, 21)}}})
 
 
 def test_a_lambda_is_no_predicate_and_no_provider() -> None:
@@ -566,6 +647,15 @@ def test_every_expression_comes_back_from_json(expression: Expression) -> None:
     assert parse(written).digest == parse(made).digest
 
 
+def test_values_that_json_lacks_come_back_by_way_of_a_payload() -> None:
+    params = {"a": {"price": Decimal("9.90"), "day": date(2026, 11, 21)}}
+    made = Workflow("w").task("t_x", run="app.x", after="a", with_params=params, since=date.min)
+    text = payload.encode(made.to_json(), what="the workflow")
+    again = Workflow.from_json("w", payload.decode(text))
+    assert again.to_json() == made.to_json()
+    assert parse(again).digest == parse(made).digest
+
+
 def test_what_a_workflow_hands_out_changes_nothing_in_it() -> None:
     made = in_python()
     made["t_import"]["after"].append("x")
@@ -643,6 +733,14 @@ def test_a_manager_takes_a_workflow() -> None:
     manager = TriggerManager(MemoryStorageBackend("unit-workflow"))
     manager.update_configuration(Workflow("w").task("t_x", run=Import, after=on("a") & on("b")))
     assert manager.storage.tasks["t_x"].after == {"a", "b"}
+
+
+def test_a_manager_refuses_an_expression_with_a_word_about_workflows() -> None:
+    manager = TriggerManager(MemoryStorageBackend("unit-workflows-expression"))
+    after: Any = on("a") & on("b")
+    for wrong in (after, {"t_x": {"run": "x", "after": after}}):
+        with pytest.raises(ConfigurationError, match=r"got the expression on\('a'\) & on\('b'\);"):
+            manager.update_configuration(wrong)
 
 
 def test_workflows_are_found_by_name() -> None:
@@ -750,6 +848,45 @@ def test_a_refused_declaration_registers_nothing() -> None:
     assert f"{__name__}.broken" not in Import().app.tasks
 
 
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("wihtin", "within"),
+        ("unles", "unless"),
+        ("andEvery", "and_every"),
+        ("withArgs", "with_args"),
+        ("worfklow", "workflow"),
+    ],
+)
+def test_a_misspelled_condition_is_no_option_for_celery(option: str, meant: str) -> None:
+    options: dict[str, Any] = {"workflow": "unit-misspelled", "after": "a", option: "b"}
+    with pytest.raises(TypeError, match=f"takes no '{option}'; did you mean '{meant}'"):
+        trigger_task(**options)
+    assert "unit-misspelled" not in workflows.names()
+
+
+async def asynchronous() -> None:
+    pass
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda: None, "it is a lambda"),
+        (asynchronous, "it is async or a generator"),
+        (generator, "it is async or a generator"),
+    ],
+)
+def test_what_no_worker_could_run_is_declared_in_no_workflow(function: Any, reason: str) -> None:
+    with pytest.raises(CannotRegister, match=f"as a trigger task: {reason}"):
+        trigger_task(workflow="unit-refused", after="a")(function)
+    assert "unit-refused" not in workflows.names()
+
+
 # -- discovery --------------------------------------------------------------------------------
 
 
@@ -784,7 +921,7 @@ def test_workflows_of_installed_apps_are_known_when_the_apps_are_ready(tmp_path:
         from django.conf import settings
         settings.configure(INSTALLED_APPS=["triggers", "quiet", "shop"])
         django.setup()
-        from triggers import workflows
+        from triggers import payload, workflows
         print(json.dumps({name: workflows.get(name).to_json() for name in workflows.names()}))
     """
     done = subprocess.run(

@@ -8,6 +8,7 @@ probably does not mean what its author thinks. ``schema()`` is the form as a JSO
 ``shape``        what the JSON Schema refuses, in sentences
 ``rules``        what it cannot say
 ``names``        what conditions name
+``likeness``     which name was meant by a misspelled one
 ``suspicions``   warnings
 ===============  ==============================================================================
 """
@@ -104,7 +105,8 @@ def parse(raw: Any) -> Configuration:
     :raises ConfigurationError: anything in it is wrong; it lists every problem with its path.
     """
     tasks = _plain_tasks(raw)
-    text = _text(tasks)
+    # Of an expression, which is no configuration, Python must not even ask whether it is true.
+    text = _text(tasks) if isinstance(tasks, Mapping) else None
     accepted = None if text is None else _accepted.get(text)
     if accepted is not None and all(_is_registered(get, name) for get, name in accepted[1]):
         return accepted[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from triggers import payload
 from triggers.conditions.durations import parse_duration
-from triggers.conditions.filters import ARGS, is_of_args, split_from
+from triggers.conditions.filters import ARGS, OPERATORS, is_of_args, split_from
 from triggers.conditions.registered import get_predicate, get_provider
 from triggers.configuration.names import is_plain, members_of, names_beside_from, names_of_task
 from triggers.configuration.shape import Problem, Rendered, why_no_duration
@@ -188,6 +188,13 @@ def _in_filter(raw: Any, path: Path) -> Iterator[Problem]:
             yield from _in_filter(each, (*path, index))
     else:
         for key, tests in raw.items():
+            inner, _mark, operator = key.rpartition("__")
+            if inner and operator in OPERATORS:
+                reason = (
+                    "is how Python may write it; in JSON write "
+                    f'{{"{inner.replace("__", ".")}": {{"{operator}": …}}}}'
+                )
+                yield Problem((*path, key), reason)
             if isinstance(tests, Mapping) and "matches" in tests:
                 yield from _in_expression(tests["matches"], (*path, key, "matches"))
 

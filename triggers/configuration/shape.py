@@ -14,12 +14,14 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from triggers.conditions.durations import parse_duration
-from triggers.conditions.filters import ARGS
+from triggers.conditions.filters import ARGS, is_of_args
+from triggers.configuration.likeness import meant_by
 
 _POSTPONED = "postponed"
 _NESTING = frozenset({"#/$defs/member", "#/$defs/filter"})
 _NAMES = ("A trigger name", "A task name", "A directive")
 _RUN = "The name of a trigger task, such as 'app.tasks.ImportSubject'"
+_SEVERAL = "; for several triggers, write a task for each, with the same 'run'"
 _LISTS = ("A list of trigger names", "A list of conditions", "A list of values")
 
 
@@ -121,9 +123,21 @@ def _explained(error: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, .
             if key not in schema["properties"]:
                 yield (*path, key), _of_stranger(schema)
     elif error.validator == "anyOf" and "run" in schema.get("required", ()):
-        yield (*path, "after"), f"is required: {_title_of(schema, 'after')}"
+        either = f"is required: {_title_of(schema, 'after')}; or 'andEvery', a trigger name"
+        yield (*path, "after"), either + _of_strays(found, schema)
+    elif error.validator == "type" and path[1:] == ("andEvery",):
+        yield path, _of_type(found, schema) + _SEVERAL * isinstance(found, list | Mapping)
     else:
         yield path, _SENTENCES[error.validator](found, schema)
+
+
+def _of_strays(found: Mapping[Any, Any], schema: Mapping[str, Any]) -> str:
+    """What stands there in place of ``after`` or ``andEvery``, as far as one can guess."""
+    strays = (key for key in found if isinstance(key, str) and key not in schema["properties"])
+    meant = {key: meant_by(key, ("after", "andEvery")) for key in strays}
+    return "".join(
+        f" (did you mean {known!r} by {key!r}?)" for key, known in meant.items() if known
+    )
 
 
 def _title(schema: Mapping[str, Any]) -> str:
@@ -150,6 +164,11 @@ def _of_stranger(schema: Mapping[str, Any]) -> str:
 
 def _of_type(found: Any, schema: Mapping[str, Any]) -> str:
     title, what = schema["title"], _title(schema)
+    if callable(getattr(found, "to_json", None)):  # an expression; of which nothing is known here
+        return (
+            f"expected {what}, got the expression {found!r}; declare the task with "
+            "Workflow(…).task(…), or write the expression's .to_json()"
+        )
     if title in _NAMES and isinstance(found, list | Mapping):
         return f"expected a single {what.removeprefix('a ')}, got {kind(found)}"
     if title in _NAMES:
@@ -161,6 +180,8 @@ def _of_type(found: Any, schema: Mapping[str, Any]) -> str:
         hint = f"; write [{found!r}]"
     elif title == _RUN and isinstance(getattr(found, "name", None), str):
         return f"expected a name, got the task itself; write {found.name!r}"
+    elif title == "A duration" and isinstance(found, int | float):
+        hint = "; write the unit too, as in 'PT72H' for 72 hours, 'PT5S' or 'P3D'"
     elif callable(found):
         hint = "; a function is meant by the name that it is registered with"
     return f"expected {what}, got {kind(found)}{hint}"
@@ -185,6 +206,8 @@ def _of_pattern(found: str, schema: Mapping[str, Any]) -> str:
         case "A path":
             if found == ARGS:
                 return f"leads nowhere; write '{ARGS}.', a trigger name, a dot and a path"
+            if found.startswith("$") and not is_of_args(found):
+                return f"begins with '$', which only '{ARGS}.' does; keys begin otherwise"
             return "has an empty part; a path is keys joined by dots, such as 'page.number'"
     return f"is empty; expected {_title(schema)}"
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from triggers.configuration.names import Fact, facts_of, is_certain, is_plain
-from triggers.types import TaskConfig
+from triggers.configuration.likeness import meant_by
+from triggers.configuration.names import Fact, facts_of, is_certain, is_plain, members_of
+from triggers.types import KNOWN_DIRECTIVES, TaskConfig
 
 if TYPE_CHECKING:
     from triggers.configuration import Configuration
 
 
 def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield (task name, reason) for each task that can be stored but will hardly ever run."""
+    """Yield (task name, reason) for what can be stored but is hardly meant.
+
+    A task that will hardly ever run, a directive that is probably misspelled, and a trigger that
+    stands twice in a group.
+    """
     tasks = configuration.tasks
     needs: dict[str, list[str]] = {}
     for name, task in tasks.items():
@@ -21,6 +27,8 @@ def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
         needs[name] = sorted(_tasks_needed(facts) & tasks.keys())
         reason = _suspicion(name, task, facts)
         if reason is not None:
+            yield name, reason
+        for reason in (*_misspelled(task), *_repeated(task)):
             yield name, reason
     for cycle in _cycles(needs):
         [name, *others] = cycle
@@ -59,6 +67,36 @@ def _suspicion(name: str, task: TaskConfig, facts: set[Fact]) -> str | None:
             return f"can never run: it needs {barring}, which its 'unless' forbids"
         return "can never run: its 'unless' holds whenever its 'after' does"
     return None
+
+
+def _misspelled(task: TaskConfig) -> Iterator[str]:
+    """Directives that look like known ones, but for those that are marked as somebody's own."""
+    for name in sorted(task.directives.keys() - KNOWN_DIRECTIVES):
+        meant = None if name[:2] in ("x_", "x-") else meant_by(name, KNOWN_DIRECTIVES)
+        if meant is not None:
+            yield (
+                f"{name!r} (did you mean {meant!r}?) is kept as a directive of your own, and does "
+                "nothing by itself"
+            )
+
+
+def _repeated(task: TaskConfig) -> Iterator[str]:
+    """Triggers that stand twice, as names, in a group that asks for some of its members."""
+    for key in ("after", "unless"):
+        left = [task.directives.get(key) or ()]
+        while left:
+            condition = left.pop()
+            if isinstance(condition, str) or is_plain(condition):
+                continue
+            members = members_of(condition) or ()
+            left += members
+            if isinstance(condition, Mapping) and {"any", "atLeast"} & condition.keys():
+                names = Counter(each for each in members if isinstance(each, str))
+                for name in (each for each, count in names.items() if count > 1):
+                    yield (
+                        f"{name!r} stands more than once in a group of its {key!r}, and one "
+                        "firing is enough for all of them; firings are counted with 'times'"
+                    )
 
 
 def _tasks_needed(facts: set[Fact]) -> set[str]:

@@ -2,6 +2,7 @@
 
 =================  ============================================================================
 ``expressions``    conditions as values: ``on("a") & on("b").times(3)``
+``makers``         what they are made with: ``on``, ``all_of``, ``any_of``, …
 ``spelling``       durations and filters, from Python to JSON
 ``directives``     the directives of a task, from what a declaration says
 ``workflow``       tasks under a name, and the workflows that are known
@@ -13,9 +14,8 @@ imported when the apps are ready.
 """
 
 from triggers.workflows.directives import Condition, Declaration
-from triggers.workflows.expressions import (
-    Expression,
-    Trigger,
+from triggers.workflows.expressions import Expression, Trigger
+from triggers.workflows.makers import (
     all_of,
     any_of,
     at_least,

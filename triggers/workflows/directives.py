@@ -66,19 +66,19 @@ class Declaration:
         said = _Said(task)
         mentions = [*_mentions(self.after), *_mentions(self.unless)]
         every = self._and_every(said)
-        said.collect(mentions, every)
+        said.collect(mentions, every, _whole(self.after))
         found: dict[str, Any] = {"run": getattr(self.run, "name", self.run)}
         found |= {
             "after": _condition(self.after),
             "unless": _condition(self.unless),
             "andEvery": None if every is None else every.name,
-            "when": said.with_argument("when", said.when, self._when()),
+            "when": said.with_argument("when", said.when, self._when(said)),
             "within": said.deadline(self.within),
             "fresh": said.with_argument("fresh", said.fresh, _durations(self.fresh)),
             "atMostEvery": self._at_most_every(said, every),
             "debounce": self._debounce(said, every),
             "withParams": _listed(self.with_params),
-            "withArgs": None if self.with_args is None else provider_name(self.with_args),
+            "withArgs": self._with_args(said),
             "using": self.using,
         }
         for name in self.custom.keys() & KNOWN_DIRECTIVES:
@@ -96,16 +96,28 @@ class Declaration:
             return Trigger(name=every)
         if not isinstance(every, Trigger):
             what = every if isinstance(every, Expression) else type(every).__name__
-            said.problem("andEvery", f"expected a single trigger, got {what}")
+            reason = f"expected a single trigger, got {what}"
+            said.problem("andEvery", f"{reason}; for several, use a task for each")
             return None
         if every.count is not None:
             said.problem("andEvery", "times() has no place here: each firing is for an instance")
         return every
 
-    def _when(self) -> Mapping[str, Any] | None:
+    def _when(self, said: _Said) -> Mapping[str, Any] | None:
         if self.when is None:
             return None
-        return {name: filter_json(value) for name, value in self.when.items()}
+        if isinstance(self.when, Expression):
+            reason = f"{self.when!r} is an expression; name it in after, unless or and_every"
+            said.problem("when", f"takes a mapping of filters by trigger, and {reason}")
+            return None
+        return {name: filter_json(value, f"when, {name}") for name, value in self.when.items()}
+
+    def _with_args(self, said: _Said) -> str | None:
+        if isinstance(self.with_args, Mapping):
+            reason = "takes a provider, which makes the arguments; kwargs that do not change go "
+            said.problem("withArgs", reason + "into with_params, by trigger")
+            return None
+        return None if self.with_args is None else provider_name(self.with_args)
 
     def _at_most_every(self, said: _Said, every: Trigger | None) -> Any:
         given = None if self.at_most_every is None else duration(self.at_most_every, {})
@@ -130,12 +142,18 @@ class _Said:
     def problem(self, directive: str, reason: str) -> None:
         self.problems.append((f"{self.task}.{directive}", reason))
 
-    def collect(self, mentions: list[Expression], every: Trigger | None) -> None:
+    def collect(
+        self, mentions: list[Expression], every: Trigger | None, whole: Expression | None
+    ) -> None:
+        """Take what each mention says; of the whole ``after`` condition, the deadline too."""
         filters: dict[str, dict[Written | None, None]] = {}
         lifetimes: dict[str, dict[str | None, None]] = {}
         for each in mentions if every is None else [*mentions, every]:
-            if each.deadline is not None:
+            if each.deadline is not None and each is whole:
                 self.deadlines[each.deadline] = None
+            elif each.deadline is not None:
+                reason = f"belongs to the task; put it around the whole of after, not in {each!r}"
+                self.problem("within", reason)
             if isinstance(each, Trigger):
                 filters.setdefault(each.name, {})[each.filter] = None
                 lifetimes.setdefault(each.name, {})[each.lifetime] = None
@@ -184,6 +202,13 @@ class _Said:
         if here and given and here != given:
             self.problem(directive, f"said twice: {here!r} at the trigger and {given!r} here")
         return here or given
+
+
+def _whole(condition: Any) -> Expression | None:
+    """The expression that is a condition as a whole, alone in a list or not."""
+    if isinstance(condition, list | tuple) and len(condition) == 1:
+        [condition] = condition
+    return condition if isinstance(condition, Expression) else None
 
 
 def _mentions(condition: Any) -> Iterator[Expression]:

@@ -8,9 +8,10 @@ the directive that it belongs to (:mod:`triggers.workflows.directives`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from triggers.workflows.spelling import (
     ARGS,
@@ -59,16 +60,16 @@ class Expression:
         yield self
 
     def __and__(self, other: Expression | str) -> AllOf:
-        return _combined(AllOf, self, other) if _is_operand(other) else NotImplemented
+        return combined(AllOf, self, other) if _is_operand(other) else NotImplemented
 
     def __rand__(self, other: Expression | str) -> AllOf:
-        return _combined(AllOf, other, self) if _is_operand(other) else NotImplemented
+        return combined(AllOf, other, self) if _is_operand(other) else NotImplemented
 
     def __or__(self, other: Expression | str) -> AnyOf:
-        return _combined(AnyOf, self, other) if _is_operand(other) else NotImplemented
+        return combined(AnyOf, self, other) if _is_operand(other) else NotImplemented
 
     def __ror__(self, other: Expression | str) -> AnyOf:
-        return _combined(AnyOf, other, self) if _is_operand(other) else NotImplemented
+        return combined(AnyOf, other, self) if _is_operand(other) else NotImplemented
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
@@ -79,6 +80,16 @@ class Expression:
     def __invert__(self) -> NoReturn:
         raise TypeError(f"There is no ~: name {self!r} in unless.")
 
+    if not TYPE_CHECKING:  # which knows that it is only a trigger that has these
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if not name.startswith("_") and hasattr(Trigger, name):
+                raise TypeError(
+                    f"{name}() says something of one trigger, and {self!r} is none; write it at "
+                    f"the trigger: on('…').{name}(…)."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self) -> str:
         return self._source() + _call("within", self.deadline)
 
@@ -88,7 +99,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Trigger(Expression):
-    """Firings of one name; made by :func:`on`.
+    """Firings of one name; made by :func:`~triggers.workflows.on`.
 
     :ivar name: the trigger.
     :ivar count: how many firings; or the trigger and path that say how many.
@@ -258,7 +269,7 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AtLeast(_Group):
-    """So many of the members; made by :func:`at_least`."""
+    """So many of the members; made by :func:`~triggers.workflows.at_least`."""
 
     least: int = 1
 
@@ -271,7 +282,7 @@ class AtLeast(_Group):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settled(Expression):
-    """A task has run, and nothing of it is left to do; made by :func:`settled`."""
+    """A task has run, with nothing left to do; made by :func:`~triggers.workflows.settled`."""
 
     task: str = ""
 
@@ -284,7 +295,7 @@ class Settled(Expression):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Elapsed(Expression):
-    """So much time has passed since a firing; made by :func:`elapsed`."""
+    """So much time has passed since a firing; made by :func:`~triggers.workflows.elapsed`."""
 
     since: str = ""
     length: str = ""
@@ -296,55 +307,6 @@ class Elapsed(Expression):
         return f"elapsed({self.length!r}, since={self.since!r})"
 
 
-def on(trigger: Any, /) -> Trigger:
-    """A firing of this trigger; of a task's name: the task has finished.
-
-    :param trigger: the name; or a function that ``@trigger_task`` has put into a workflow.
-    :raises TypeError: it is neither.
-    """
-    return Trigger(name=trigger_name(trigger, "on()"))
-
-
-def all_of(*members: Expression | str) -> AllOf:
-    """All of these: the same as joining them with ``&``."""
-    return _combined(AllOf, *members)
-
-
-def any_of(*members: Expression | str) -> AnyOf:
-    """Any of these: the same as joining them with ``|``."""
-    return _combined(AnyOf, *members)
-
-
-def at_least(least: int, /, *members: Expression | str) -> AtLeast:
-    """At least so many of these.
-
-    :param least: how many, from 1 up to as many as there are.
-    :raises ValueError: there are not so many.
-    """
-    if not 1 <= whole_number(least, "at_least()") <= len(members):
-        raise ValueError(f"at_least({least}, …) of {len(members)} can never hold, or always does.")
-    return AtLeast(members=tuple(_expression(each) for each in members), least=least)
-
-
-def settled(task: Any, /) -> Settled:
-    """This task has run at least once, and nothing of it waits, runs or has failed.
-
-    :param task: its name; or a function that ``@trigger_task`` has put into a workflow.
-    """
-    return Settled(task=trigger_name(task, "settled()"))
-
-
-def elapsed(value: Duration | None = None, /, *, since: Any, **units: float) -> Elapsed:
-    """So much time has passed since a firing: ``elapsed(since="invoiceSent", days=3)``.
-
-    :param value: the duration, if not in ``units``.
-    :param since: the trigger; a filter or the like belongs to another mention of it.
-    """
-    if isinstance(since, Trigger) and since == Trigger(name=since.name):
-        since = since.name
-    return Elapsed(since=trigger_name(since, "since"), length=duration(value, units))
-
-
 G = TypeVar("G", AllOf, AnyOf)
 
 
@@ -352,31 +314,55 @@ def _is_operand(value: object) -> bool:
     return isinstance(value, Expression | str)
 
 
-def _combined(cls: type[G], *operands: Any) -> G:
+def combined(cls: type[G], *operands: Any) -> G:
     """One group of these; what is such a group already gives its members."""
     members: list[Expression] = []
-    deadlines = set()
-    for each in map(_expression, operands):
-        if isinstance(each, cls):
-            members += each.members
-            deadlines.add(each.deadline)
-        else:
-            members.append(each)
-    deadlines.discard(None)
-    if len(deadlines) > 1:
-        found = ", ".join(sorted(map(str, deadlines)))
-        raise ValueError(f"A task has one deadline, and here are several: {found}.")
+    for each in members_from(operands):
+        members += each.members if isinstance(each, cls) else (each,)
     if not members:
         raise ValueError(f"{cls.__name__} needs at least one member.")
-    return cls(members=tuple(members), deadline=next(iter(deadlines), None))
+    if cls is AnyOf:
+        refuse_repeated(members)
+    return cls(members=tuple(members))
 
 
-def _expression(value: Any) -> Expression:
-    if isinstance(value, Expression):
-        return value
+def members_from(values: Iterable[Any]) -> list[Expression]:
+    """Expressions of what was given as members of a group.
+
+    :raises TypeError: one is neither an expression nor a name.
+    :raises ValueError: one has a deadline.
+    """
+    return [_member(value) for value in values]
+
+
+def refuse_repeated(members: Iterable[Expression]) -> None:
+    """Refuse a trigger that stands twice where some of the members are enough.
+
+    :raises ValueError: there is one.
+    """
+    found = Counter(each for each in members if isinstance(each, Trigger) and each.count is None)
+    for each, count in found.items():
+        if count > 1:
+            raise ValueError(
+                f"{each!r} stands more than once, and one firing is enough for all of them; "
+                f"count firings with on({each.name!r}).times(…)."
+            )
+
+
+def _member(value: Any) -> Expression:
     if isinstance(value, str):
-        return on(value)
-    raise TypeError(f"Expected a trigger or an expression, got {type(value).__name__}.")
+        return Trigger(name=trigger_name(value, "on()"))
+    if isinstance(value, list | tuple | Set):
+        what = type(value).__name__
+        raise TypeError(f"Give the members as arguments, with * before a {what} of them.")
+    if not isinstance(value, Expression):
+        raise TypeError(f"Expected a trigger or an expression, got {type(value).__name__}.")
+    if value.deadline is not None:
+        raise ValueError(
+            f"within() belongs to the task, and {value!r} is a part of its condition; put it "
+            "around the whole, (… & …).within(…), or give the task within=…."
+        )
+    return value
 
 
 def _call(method: str, argument: str | None) -> str:
@@ -391,9 +377,7 @@ def _operation(operator: str, function: str, group: _Group) -> str:
     if len(group.members) == 1:
         return f"{function}({_arguments(group)})"
     shown = [
-        f"({each!r})"
-        if isinstance(each, AllOf | AnyOf) and len(each.members) > 1 and not each.deadline
-        else repr(each)
+        f"({each!r})" if isinstance(each, AllOf | AnyOf) and len(each.members) > 1 else repr(each)
         for each in group.members
     ]
     text = f" {operator} ".join(shown)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from triggers import payload
 from triggers.conditions import registered
 from triggers.conditions.durations import format_duration, parse_duration
 from triggers.conditions.filters import OPERATORS
+from triggers.configuration.likeness import meant_by
 
 Duration = str | timedelta | int | float
 """ISO 8601 text, a ``timedelta``, or a number of seconds."""
@@ -41,6 +43,11 @@ _DJANGO = {
     "iendswith": "use matches with (?i)…$",
 }
 
+
+_LONG_OPERATORS = frozenset(name for name in OPERATORS if len(name) > 3)
+
+_DIGITS = 400
+"""Digits of a whole number; a ``Decimal`` with an exponent may have millions."""
 
 _DESIGNATORS = {"weeks": "W", "days": "D", "hours": "H", "minutes": "M", "seconds": "S"}
 
@@ -123,12 +130,15 @@ def joined(known: Written | None, more: Iterable[Any]) -> Written:
     return written(members[0] if len(members) == 1 else members)
 
 
-def filter_json(value: Any) -> Any:
-    """The JSON of a filter that was given to ``when=``: functions by name, the rest as it is."""
+def filter_json(value: Any, place: str) -> Any:
+    """The JSON of a filter that was given to ``when=``: functions by name, the rest as it is.
+
+    :param place: where it stands, for the error.
+    """
     if isinstance(value, list | tuple):
-        return [filter_json(each) for each in value]
+        return [filter_json(each, place) for each in value]
     if isinstance(value, Mapping):
-        return spelled(value)
+        return spelled(value, place)
     return predicate_name(value) if callable(value) else value
 
 
@@ -187,19 +197,45 @@ def whole_number(value: Any, what: str) -> int:
     return value
 
 
-def spelled(value: Any) -> Any:
-    """A value as plain JSON; a date, ``Decimal`` or ``UUID`` as the text that compares with it."""
+def spelled(value: Any, place: str) -> Any:
+    """A value of a filter as plain JSON that compares with it.
+
+    A ``Decimal`` becomes a number; a date, a time or a ``UUID`` the text that spells it.
+
+    :param place: where it stands, for the error: ``"page__number__gte"``.
+    :raises TypeError: JSON has nothing that compares with it.
+    """
     if isinstance(value, Mapping):
-        return {key: spelled(item) for key, item in value.items()}
+        return {key: spelled(item, f"{place}, {key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [spelled(item) for item in value]
+        return [spelled(item, place) for item in value]
     if isinstance(value, Set):
-        return sorted((spelled(item) for item in value), key=payload.dump)
+        return sorted((spelled(item, place) for item in value), key=payload.dump)
+    if isinstance(value, datetime) and value.utcoffset() is None:
+        raise TypeError(f"{place}: a datetime without a time zone is ambiguous; make it aware.")
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | UUID):
+    if isinstance(value, Decimal):
+        return _spelled_number(value, place)
+    if isinstance(value, UUID):
         return str(value)
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    hint = "; write a list" if isinstance(value, Iterable) else ""
+    raise TypeError(f"{place}: a filter cannot hold a {type(value).__name__}{hint}.")
+
+
+def _spelled_number(value: Decimal, place: str) -> int | float:
+    if value.is_finite():
+        if value == value.to_integral_value() and value.adjusted() < _DIGITS:
+            return int(value)
+        number = float(value)
+        if Decimal(repr(number)) == value:
+            return number
+    raise TypeError(
+        f"{place}: {value} is no number that JSON can hold exactly; write it as text, "
+        f"{str(value)!r}, which compares with a Decimal that was fired, but with no int or float."
+    )
 
 
 def _registered_name(register: registered._Register, function: str | Callable[..., Any]) -> str:
@@ -240,7 +276,7 @@ def _as_given(units: Mapping[str, float]) -> str:
 
 def _filter(value: Any, prefix: str) -> Any:
     if isinstance(value, Mapping):
-        return {f"{prefix}{path}": spelled(test) for path, test in value.items()}
+        return {f"{prefix}{path}": spelled(test, f"{path}") for path, test in value.items()}
     if prefix:
         raise TypeError("A predicate gets the arguments if it has a parameter 'args'; use where().")
     if isinstance(value, str) or callable(value):
@@ -252,15 +288,26 @@ def _keyword(keyword: str, value: Any) -> tuple[str, Any]:
     """Path and test of ``page__number__gte=3``."""
     *path, last = keyword.split("__")
     if path and last in OPERATORS:
-        return ".".join(path), {last: spelled(value)}
-    if path and last in _DJANGO:
+        return ".".join(path), {last: spelled(value, keyword)}
+    hint = _instead_of(last) if path else None
+    if hint is not None:
         raise TypeError(
-            f"There is no test {last!r} in {keyword}; {_DJANGO[last]}. If {last!r} is a key, "
+            f"There is no test {last!r} in {keyword}; {hint} If {last!r} is a key, "
             f"write {{'{'.'.join([*path, last])}': …}}."
         )
+    test = spelled(value, keyword)
     # A mapping would be read as a mapping of tests.
-    test = {"eq": spelled(value)} if isinstance(value, Mapping) else spelled(value)
-    return ".".join([*path, last]), test
+    return ".".join([*path, last]), {"eq": test} if isinstance(value, Mapping) else test
+
+
+def _instead_of(word: str) -> str | None:
+    """What to write in place of a word that is no operator; ``None`` if it may be a key."""
+    if word in _DJANGO:
+        return f"{_DJANGO[word]}."
+    # Of two or three letters most words are alike: "net" and "ne" are a price and an operator.
+    once = "".join(letter for letter, _run in groupby(word.casefold()))
+    meant = once if once in OPERATORS else meant_by(word, _LONG_OPERATORS, cutoff=0.8)
+    return None if meant is None else f"did you mean {meant!r}?"
 
 
 def _add(members: list[Any], new: Any) -> None:

@@ -126,7 +126,9 @@ class Workflow(Mapping[str, dict[str, Any]]):
     def to_json(self) -> dict[str, dict[str, Any]]:
         """The workflow as the configuration language writes it (a fresh copy).
 
-        Plain JSON, as long as ``with_params`` and directives of your own are.
+        Plain JSON, as long as ``with_params`` and directives of your own are. Dates, ``Decimal``
+        and ``UUID`` in these stay what they are: ``payload.encode`` makes text of them, and
+        ``payload.decode`` (not ``json.loads``) reads it, for :meth:`from_json`.
         """
         return dict(self)
 
