@@ -10,7 +10,7 @@ import pytest
 from tests.language_machine import INTERESTING, LanguageMachine
 from tests.language_session import RealSession, let_time_run
 from tests.machine import explore
-from tests.unit.test_language_sabotage import EXAMPLES
+from tests.unit.test_language_reference import EXAMPLES
 from triggers.storages import storage_backends
 
 

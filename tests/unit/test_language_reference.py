@@ -8,6 +8,8 @@ either. The file is long because the language has that many rules, each with its
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -1168,3 +1170,27 @@ def test_loading_again_changes_nothing(session: Any) -> None:
     session.configure(config)
     session.configure(config, apply_history=True)
     assert session.snapshot() == before
+
+
+def examples() -> Iterator[tuple[str, Callable[..., None]]]:
+    """Return all examples, those of a table for each of its rows."""
+    for name, test in list(globals().items()):
+        if not name.startswith("test_") or "session" not in inspect.signature(test).parameters:
+            continue
+        marks = [each for each in getattr(test, "pytestmark", []) if each.name == "parametrize"]
+        if not marks:
+            yield name, test
+        for mark in marks:
+            names, rows = mark.args
+            for number, row in enumerate(rows):
+                values = [row] if isinstance(names, str) else row
+                keys = [names] if isinstance(names, str) else names
+                yield f"{name}[{number}]", _bound(test, dict(zip(keys, values, strict=True)))
+
+
+def _bound(test: Callable[..., None], values: Mapping[str, Any]) -> Callable[..., None]:
+    return lambda session: test(session, **values)
+
+
+EXAMPLES = dict(examples())
+"""Each of the tests above by its name, to be called with a session."""
