@@ -85,7 +85,7 @@ def judge(look: Look, task: TaskPlan, instance: Instance) -> Judgement:
 def _moments(look: Look, task: TaskPlan, instance: Instance) -> Iterator[datetime]:
     """The moments at which the engine looks at an instance, up to the present."""
     due = instance.timer_at
-    if due is not None and due <= look.now:
+    if due is not None:
         known = {at for at, _kind, _text in _deadlines(look, task, instance)}
         yield from sorted(at for at in {due, *known} if due <= at < look.now)
     yield look.now
@@ -132,8 +132,7 @@ def _conditions(look: Look, instance: Instance) -> Conditions | None:
     parts = Parts(look, task, facts)
     ready = parts.part(task.ready)
     barred = None if isinstance(task.barred, Never) else parts.part(task.barred)
-    was_barred = instance.status is Status.ABANDONED and verdict == "ruled out"
-    if was_barred and not (barred and barred.holds):
+    if verdict == "ruled out" and not (barred and barred.holds):
         return None  # the configuration is another one since, so nobody can tell
     return Conditions(
         as_of=facts.now,

@@ -83,7 +83,7 @@ class Look:
     def holders(self) -> dict[int, list[Instance]]:
         """Instances by the firings that they hold."""
         return _grouped(
-            (seq, each) for each in self.instances.values() for seq in sorted(set(self.seqs(each)))
+            (seq, each) for each in self.instances.values() for seq in set(self.seqs(each))
         )
 
     @cached_property

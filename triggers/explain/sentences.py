@@ -150,8 +150,7 @@ def summary(instance: InstanceExplanation) -> str:
             return f"{name} was skipped on {since}"
         case Status.FAILED:
             return f"{name} failed on {since}: {_failure(instance)}"
-        case Status.ABANDONED:
-            return f"{name} was abandoned on {since}: {_abandoned(instance)}"
+    return f"{name} was abandoned on {since}: {_abandoned(instance)}"
 
 
 def _waiting(conditions: Conditions) -> str:
