@@ -11,7 +11,7 @@ The text is read in this way where it leaves a choice:
   them and take the other, and ``andEvery`` makes the next instance if no waiting one took the
   firing *under that name*.
 * ``unless`` wins "by the same firing" also where it can only hold at rest: an instance whose
-  ``unless`` may still come to hold by ``settled`` is scheduled at rest, not before.
+  ``unless`` asks for ``settled`` is scheduled at rest, not before.
 * What is due is applied one by one, each to its rest, as if it had been a transition of its own.
 * A firing that ``atMostEvery`` holds up has not been taken, so it does not use up its lineage.
 * An instance that fails by hand before it was started counts as started.
@@ -477,20 +477,20 @@ class LanguageSession:
             return {name: [kwargs] for name, kwargs in instance["given"].items()}
         wanted = self._after_names(instance["task"]) & instance["held"].keys()
         return {
-            name: [firing["names"][name] for firing in self._held(instance, name)]
-            for name in wanted
+            name: [firing["names"][name] for firing in instance["held"][name]] for name in wanted
         }
 
-    def _held(self, instance: Instance, name: str) -> list[Firing]:
-        """Return what an instance holds of a name, with ``fresh`` only the newest ones."""
-        held: list[Firing] = instance["held"].get(name, [])
-        most = self._most(instance, name) if name in self._fresh(instance["task"]) else None
-        return held if most is None else held[-max(1, most) :]
+    def _forget_older(self, instance: Instance) -> None:
+        """Hold only the newest of what has to be fresh, as many as are wanted."""
+        for name in self._fresh(instance["task"]).keys() & instance["held"].keys():
+            most = self._most(instance, name)
+            if most is not None:
+                del instance["held"][name][: -max(1, most)]
 
     def _counting(self, instance: Instance, name: str) -> list[Firing]:
         if self._is_debounced(instance["task"], name) and self._in_burst(instance):
             return []
-        held = self._held(instance, name)
+        held: list[Firing] = instance["held"].get(name, [])
         if fresh := self._fresh(instance["task"]).get(name):
             held = [firing for firing in held if self.now - firing["at"] < seconds(fresh)]
         return held
@@ -500,6 +500,7 @@ class LanguageSession:
         if not self._waits(instance):
             return
         instance["asked"] = self.now
+        self._forget_older(instance)
         directives = self.tasks[instance["task"]]
         unless, after = directives.get("unless") or [], directives.get("after") or []
         if unless and self._holds(unless, instance, settled or (lambda task: False)):
@@ -507,7 +508,7 @@ class LanguageSession:
             name = f"{instance['task']}#{instance['number']}"
             self._enqueue_outcome(name, {f"{instance['task']}:abandoned": {"reason": "unless"}})
             return
-        if settled is None and unless and self._holds(unless, instance, lambda task: True):
+        if settled is None and any("settled" in leaf for leaf in leaves(unless)):
             return  # at rest it may win
         every = directives.get("andEvery")
         if every and not self._counting(instance, every):

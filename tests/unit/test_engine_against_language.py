@@ -44,6 +44,6 @@ def test_a_session_in_memory_lives_as_the_language_says() -> None:
         MemoryMachine,
         at_least=3,
         interesting=INTERESTING,
-        max_examples=150,
+        max_examples=100,
         stateful_step_count=40,
     )

@@ -541,6 +541,16 @@ t_x#0 was abandoned on 2026-11-21T12:00:05Z: its unless held, by firing 2 of no
         assert barred(session).parts[1].since == after(5)
         assert summary(session).endswith("its unless held, by firing 4 of t_y")
 
+    def test_what_happened_at_that_very_moment_counts_for_being_settled(self) -> None:
+        session = PureSession(
+            t_y={"andEvery": "p"}, t_x={"after": ["a", "b"], "unless": {"settled": "t_y"}}
+        )
+        session.fire_all("a p")
+        session.move_on(5)
+        session.run("t_y#0")
+        session.fire("p")
+        assert barred(session).holds
+
     def test_a_task_that_was_not_settled_yet_counts_as_not_settled(self) -> None:
         session = PureSession(
             t_y={"andEvery": "p"},

@@ -192,12 +192,11 @@ class WhatIsAsOldAsTheLimitIsFresh(LanguageSession):
 
 
 class ABurstKeepsItsFirstKwargs(LanguageSession):
-    def _held(self, instance: Instance, name: str) -> list[Firing]:
-        held = super()._held(instance, name)
-        if self._is_debounced(instance["task"], name) and held:
-            began = instance["burst_began"]
-            return [each for each in self.firings if each["at"] == began and name in each["names"]]
-        return held
+    def _take(self, instance: Instance, name: str, firing: Firing) -> None:
+        held = instance["held"].get(name)
+        if held and self._is_debounced(instance["task"], name):
+            firing = {**firing, "names": held[0]["names"]}
+        super()._take(instance, name, firing)
 
 
 class ABurstLastsAsLongAsItIsFed(LanguageSession):

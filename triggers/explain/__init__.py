@@ -74,7 +74,7 @@ def explain(
     if what is None:
         return session_of(look)
     name = what.name if isinstance(what, TaskConfig) else instance_name(what)
-    if isinstance(what, TaskInstance) or "#" in name:
+    if "#" in name:
         found = look.instances.get(name)
         if found is None:
             raise InstanceNotFound(name, _other_instances(look, name))

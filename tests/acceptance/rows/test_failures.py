@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.rows.conftest import NewSession
 from tests.acceptance.rows.division import DIVIDE, Odd, began, divide, listening
 from tests.acceptance.rows.sessions import got, reopened, show
-from triggers.task import TaskContext, trigger_task
+from triggers.task import TaskContext, TriggerTask, trigger_task
 from triggers.workflows import Workflow, on
 
 SHOW = {"run": show.name}
@@ -147,3 +147,31 @@ def test_p05_the_kwargs_of_a_failure_that_was_caused_by_hand_are_there_too(
     assert failure["attempt"] == 1
     assert "UnknownTask" in failure["types"]
     assert "nobody.knows" in failure["message"]
+
+
+class Busy(TriggerTask):
+    """Retries once, because of an error that it knows."""
+
+    name = "tests.acceptance.rows.test_failures.Busy"
+    max_retries = 1
+
+    def _run(self, context: TaskContext) -> dict[str, Any]:
+        raise self.retry(exc=TimeoutError("busy"))
+
+
+def test_p05_a_handler_of_what_led_to_the_last_retry_is_called_once(
+    new_session: NewSession,
+) -> None:
+    tasks = {
+        "t_divide": {"andEvery": "numbers", "run": Busy.name},
+        **handling("OSError", "KeyError"),
+    }
+    manager = new_session(tasks)
+    manager.fire("numbers", {"x": 4, "y": 2})
+    assert began(manager) == ["t_report_0#0"]
+    failure = reopened(manager).storage["t_report_0#0"].metadata["result"]["failure"]
+    assert failure["type"] == "triggers.exceptions.MaxRetriesExceeded"
+    assert failure["types"][0] == "MaxRetriesExceeded"
+    assert "builtins.TimeoutError" in failure["types"]
+    assert len(failure["types"]) == len(set(failure["types"]))
+    assert failure["attempt"] == 2
