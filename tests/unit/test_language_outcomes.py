@@ -467,3 +467,29 @@ def test_a_cascade_that_an_override_swallows_holds_up_nobody() -> None:
     [mark] = session.state.pending.values()
     overridden(session, Done(ref=mark.ref))
     assert session.statuses()["t_y#0"] == "scheduled"
+
+
+@pytest.mark.parametrize("apply_history", [True, False])
+def test_a_late_task_that_has_not_taken_a_lineage_takes_it(apply_history: bool) -> None:
+    session = PureSession(t_x={"after": ["a"]})
+    session.fire("a")
+    session.fail("t_x#0")
+    session.configure(t_y={"after": ["t_x:failed"]})
+    assert "t_y#0" not in session.statuses()
+    if apply_history:
+        session.configure(apply_history=True, t_y={"after": ["t_x:failed"]})
+    else:
+        session.replay("t_x#0")
+        session.fail("t_x#1")
+    assert session.statuses()["t_y#0"] == "scheduled"
+
+
+def test_a_late_task_whose_first_instance_has_a_lineage_takes_it_no_more() -> None:
+    session = PureSession(t_x={"after": ["a"]})
+    session.fire("a")
+    session.fail("t_x#0")
+    session.configure(t_y={"after": [], "andEvery": "t_x:failed", "unless": ["b", "never"]})
+    session.fire("b")
+    session.replay("t_x#0")
+    session.fail("t_x#1")
+    assert [name for name in session.statuses() if name.startswith("t_y")] == ["t_y#0"]

@@ -10,7 +10,7 @@ from triggers.engine.draft import Draft, Planned, names_after
 from triggers.engine.events import Event, cause_of
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
 from triggers.engine.rest import come_to_rest, conclude, pass_own_time
-from triggers.engine.rules import is_told, passes_filter, question_again, settle, take, tell
+from triggers.engine.rules import MAY_CARRY, passes_filter, question_again, settle, take, tell
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, MustSeeMore, Reads, Transition
 from triggers.types import FireResult, Firing, Instance, Status, split_instance_name
 
@@ -103,8 +103,8 @@ class Configure(Event):
     def _look_back(self, draft: Draft, name: str, before: Plan) -> None:
         """Find the latest firings that concern a task which did not look at them before.
 
-        Where it chooses among them, the one that passes is kept for it. And what it may carry over
-        of a lineage counts as taken, so that it is not taken again.
+        Where it chooses among them, the one that passes is kept for it. And what its first instance
+        will carry over of a lineage is not to be taken again.
         """
         task, known, plan = draft.plan.tasks[name], before.tasks.get(name), draft.plan
         wanted = [
@@ -126,8 +126,8 @@ class Configure(Event):
             if each in task.tracked:
                 draft.passed[name, each] = seq if passes else 0
             cause = cause_of(draft, found[seq].cause) if passes else None
-            if cause is not None and not is_told(draft, cause, each, name):
-                tell(draft, cause, {each: [name]})
+            if cause is not None and not draft.count(name):
+                tell(draft, cause, {each: [MAY_CARRY + name]})
 
     def _carry_over(self, draft: Draft, name: str, before: Plan) -> None:
         """Let the waiting instances of a replaced task wait on under its new conditions."""

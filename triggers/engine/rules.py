@@ -21,6 +21,9 @@ from triggers.engine.verdicts import Question
 from triggers.exceptions import CascadeTooDeep
 from triggers.types import BY_HAND, Firing, Instance, Status, split_instance_name
 
+MAY_CARRY = "?"
+"""Before the name of a task in ``told``: its first instance will have this outcome."""
+
 MOST_CASCADES = 1000
 """How many cascades may follow from one another; the next one fails its instance."""
 
@@ -106,7 +109,11 @@ def _repetition(draft: Draft, task: TaskPlan, name: str, cause: Cause | None) ->
 
 def is_told(draft: Draft, cause: Cause, name: str, task: str) -> bool:
     """Whether a task has taken this outcome of a lineage."""
-    return task in draft.instance((cause.task, cause.lineage)).told.get(name, ())
+    told = draft.instance((cause.task, cause.lineage)).told.get(name, ())
+    if task in told:
+        return True
+    # A task that came later takes it with its first instance, which carries it over.
+    return MAY_CARRY + task in told and draft.count(task) > 0
 
 
 def tell(draft: Draft, cause: Cause, told: Mapping[str, list[str]]) -> None:
