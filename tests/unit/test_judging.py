@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from triggers.conditions import predicate
+from triggers.conditions.registered import _predicates
+from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Finish
-from triggers.exceptions import PredicateFailed
+from triggers.exceptions import PredicateFailed, UnregisteredFunction
 from triggers.manager import TriggerManager
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.testing.racing import IdleRunner, Recorded
+from triggers.timers import fire_due_in
 
 asked: list[dict[str, Any]] = []
 broken: list[bool] = []
@@ -93,6 +97,31 @@ def test_equal_outcomes_are_asked_about_once(manager: TriggerManager) -> None:
     statuses = [each.status for each in manager.storage.instances_of_task("t_x")]
     assert statuses == ["abandoned"] * 50
     assert quick == [{"reason": "unless"}]
+
+
+def test_what_can_wait_is_left_to_a_process_that_knows_the_predicate(
+    manager: TriggerManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(
+        manager,
+        t_x={"after": ["a", "never"], "within": "PT1H"},
+        t_y={"after": ["t_x:expired"], "when": {"t_x:expired": "judging_is_asked"}},
+        t_z={"after": ["b"], "when": {"b": "judging_is_asked"}},
+    )
+    manager.fire("a")
+    later = manager.storage.now() + timedelta(hours=2)
+    known = _predicates.entries["judging_is_asked"]
+    monkeypatch.delitem(_predicates.entries, "judging_is_asked")
+    with pytest.raises(UnregisteredFunction, match="judging_is_asked"):
+        fire_due_in(manager, later)
+    with pytest.raises(UnregisteredFunction, match="judging_is_asked"):
+        manager.apply(Fire(trigger="b", deferred=True))
+    assert [each.name for each in manager.storage] == ["t_x#0"], "nothing is lost"
+    assert manager.storage["t_x#0"].status == "unstarted"
+    monkeypatch.setitem(_predicates.entries, "judging_is_asked", known)
+    assert manager.apply(Fire(trigger="b", deferred=True)).outcome.scheduled == ("t_z#0",)
+    fire_due_in(manager, later)
+    assert manager.storage["t_y#0"].status == "scheduled"
 
 
 quick: list[dict[str, Any]] = []

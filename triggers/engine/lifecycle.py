@@ -29,11 +29,6 @@ class InstanceEvent(Event):
     key: InstanceKey
     hooks: Hooks = NO_HOOKS
 
-    @property
-    def name(self) -> str:
-        """The instance's name."""
-        return f"{self.key[0]}#{self.key[1]}"
-
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,))
 
