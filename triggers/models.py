@@ -97,7 +97,7 @@ class Firing(models.Model):
     session = models.ForeignKey(Session, on_delete=models.CASCADE, db_index=False)
     seq = models.BigIntegerField()
     trigger = NameField(max_length=OUTCOME_LIMIT)
-    kwargs = models.TextField(null=True)  # noqa: DJ001  # see above
+    kwargs = models.TextField(null=True)  # noqa: DJ001  # a further name has none
     at = InstantField()
     key = NameField(max_length=NAME_LIMIT, null=True)  # none was given
     cause = models.CharField(max_length=NAME_LIMIT + 20, null=True)  # noqa: DJ001  # the world
