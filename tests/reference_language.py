@@ -48,8 +48,8 @@ Firing = dict[str, Any]
 
 CHANGES_BY_HAND = {
     "unstarted": ("scheduled", "abandoned"),
-    "scheduled": ("failed",),
-    "running": ("finished", "failed", "skipped"),
+    "scheduled": ("failed", "abandoned"),
+    "running": ("finished", "failed", "skipped", "scheduled"),
     "failed": ("skipped",),
 }
 """Changes of status by hand that this model knows, a part of the status diagram."""
@@ -316,9 +316,11 @@ class LanguageSession:
         }
 
     def _attempts(self, name: str) -> int:
-        instance = self.instances[name]
-        before = self._attempts(instance["retries"]) if instance["retries"] else 0
-        return int(max(1, instance["starts"]) + before)
+        """Its retries so far, and how often it was started itself."""
+        retries, before = 0, self.instances[name]["retries"]
+        while before:
+            retries, before = retries + 1, self.instances[before]["retries"]
+        return int(max(1, self.instances[name]["starts"]) + retries)
 
     def _latest(self) -> dict[str, Firing]:
         return {name: firing for firing in self.firings for name in firing["names"]}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from triggers import payload
+from triggers import heartbeat, payload
 from triggers.engine import Transition
 from triggers.engine.lifecycle import Claim, Fail, Finish, Report, Retry, Skip
 from triggers.exceptions import (
@@ -19,6 +20,7 @@ from triggers.exceptions import (
     MaxRetriesExceeded,
     PayloadTooLarge,
     StorageUnavailable,
+    class_names,
     get_context,
 )
 from triggers.logging import ControlFlow, log
@@ -61,11 +63,17 @@ class TaskSkip(ControlFlow):
         super().__init__("skipped by the task itself")
 
 
+class AttemptLost(Exception):
+    """An attempt may not report any more, so what it did in its transaction is undone."""
+
+
 class Attempt:
     """One run of an instance, fenced by its token: reports what came of it, once.
 
     :ivar instance: the instance, as it was claimed.
     :ivar log_level: the highest level that the task has logged.
+    :ivar is_lost: whether another attempt may have begun meanwhile, since the lease ran out; this
+        one cannot report any more.
     """
 
     def __init__(self, manager: TriggerManager, instance: TaskInstance, token: str) -> None:
@@ -73,6 +81,8 @@ class Attempt:
         self.instance = instance
         self.token = token
         self.log_level = logging.NOTSET
+        self.is_lost = False
+        self._is_in_transaction = False
         self.key = split_instance_name(instance.name)
 
     def encode(self, returned: Any) -> str:
@@ -84,8 +94,24 @@ class Attempt:
         what = f"the result of {self.instance.name}"
         return payload.encode(returned, what=what, limit=self.manager.storage.payload_limit)
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction that the task's effects and its finish share: both happen, or neither.
+
+        :raises SettingsError: the session is stored elsewhere than in a database.
+        """
+        with self.manager.storage.transaction():
+            self._is_in_transaction = True
+            try:
+                yield
+            finally:
+                self._is_in_transaction = False
+
     def finish(self, result: str) -> None:
-        """The task returned this."""
+        """The task returned this.
+
+        :raises AttemptLost: in :meth:`transaction`, if the report was not accepted.
+        """
         metadata = self._log_metadata()
         self._report(Finish(key=self.key, token=self.token, metadata=metadata, result=result))
 
@@ -133,12 +159,19 @@ class Attempt:
         return None
 
     def _report(self, event: Report) -> None:
-        transition = self._apply(event)
+        heartbeat.end(self)
         name = self.instance.name
-        if not transition.outcome:
+        try:
+            transition = self._apply(event)
+            is_accepted = bool(transition.outcome)
+        except InstanceNotFound:
+            is_accepted = False
+        if not is_accepted:
             message = "%s of %s was not recorded: the instance was decided elsewhere meanwhile"
             what = type(event).__name__.lower()
             _log_dropped(self.manager, name, message, what, level=logging.WARNING)
+            if self._is_in_transaction:
+                raise AttemptLost(name)
         elif isinstance(event, Finish) and transition.instances[self.key].status is Status.FAILED:
             reason = transition.instances[self.key].metadata["exception"]["message"]
             about = {"action": "cascade", "session": self.manager.storage.uid, "instance": name}
@@ -148,7 +181,10 @@ class Attempt:
         """Report, again if the storage has a hiccup: the work is done, and must not be lost.
 
         The token makes repeating safe: if the first try was committed, the next is not accepted.
+        In a transaction, only all of it could be repeated.
         """
+        if self._is_in_transaction:
+            return self.manager.apply(event)
         for pause in REPORT_PAUSES:
             try:
                 return self.manager.apply(event)
@@ -160,13 +196,17 @@ class Attempt:
         return {"log_level": self.log_level} if self.log_level else {}
 
 
-def claim(manager: TriggerManager, instance: str, *, early: bool = False) -> Attempt | None:
+def claim(
+    manager: TriggerManager, instance: str, *, early: bool = False, owner: str = ""
+) -> Attempt | None:
     """Start an instance; ``None`` (and a log record) if it may not be started here and now.
 
     :param early: do not wait for the end of a retry's cool-down.
+    :param owner: whose attempt it is; its token begins with this and a colon.
     """
-    token = uuid4().hex
-    event = Claim(key=split_instance_name(instance), token=token, early=early)
+    token = f"{owner}:{uuid4().hex[:16]}" if owner else uuid4().hex
+    lease = manager.storage.limits.lease_time
+    event = Claim(key=split_instance_name(instance), token=token, early=early, lease=lease)
     try:
         transition = manager.apply(event)
         wait = transition.outcome
@@ -184,7 +224,9 @@ def claim(manager: TriggerManager, instance: str, *, early: bool = False) -> Att
         _log_dropped(manager, instance, "%s of %s was dropped: " + reason, "start")
         return None
     claimed = manager.storage.present(transition.outcome, transition.plan)
-    return Attempt(manager, claimed, token)
+    attempt = Attempt(manager, claimed, token)
+    heartbeat.begin(attempt)
+    return attempt
 
 
 def _log_dropped(
@@ -213,14 +255,6 @@ def _describe_one(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MaxRetriesExceeded) and error.__cause__ is not None:
         described["cause"] = _describe_one(error.__cause__)
     return described
-
-
-def class_names(cls: type) -> list[str]:
-    """Names of a class and its bases, from the class up, each simple and qualified."""
-    names = []
-    for each in cls.__mro__[:-1]:
-        names += [each.__qualname__, f"{each.__module__}.{each.__qualname__}"]
-    return names
 
 
 def failure_of(instance: TaskInstance, exception: Any) -> dict[str, Any]:

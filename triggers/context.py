@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,30 @@ class TaskContext:
     :ivar task_instance: the instance that is running.
     """
 
-    def __init__(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+    def __init__(
+        self,
+        manager: TriggerManager,
+        task_instance: TaskInstance,
+        is_lost: Callable[[], bool] = bool,
+    ) -> None:
         self.manager = manager
         self.task_instance = task_instance
+        self._is_lost = is_lost
         self._loggers: list[TaskLogger] = []
 
     @property
     def instance_name(self) -> str:
         """The name of the instance that is running, such as ``t_importSubject#0``."""
         return self.task_instance.name
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this attempt has lost its lease, so that nothing it reports will count.
+
+        Another attempt of the instance may have begun. A long task looks at this before it does
+        something that must not be done twice.
+        """
+        return self._is_lost()
 
     @cached_property
     def trigger_kwargs(self) -> dict[str, dict[str, Any]]:

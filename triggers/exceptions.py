@@ -232,6 +232,64 @@ class CascadeTooDeep(TriggersError, RecursionError):
         )
 
 
+class SessionClosed(TriggersError, RuntimeError):
+    """The session takes no more firings or tasks from outside; nothing of this was stored.
+
+    :ivar phase: ``closed``, ``cancelled`` or ``purged``.
+    :ivar uid: the session; empty until it is known.
+    """
+
+    def __init__(self, phase: str, uid: str = "") -> None:
+        self.phase = phase
+        self.uid = uid
+        super().__init__(phase, uid)
+
+    def __str__(self) -> str:
+        what = {
+            "closed": "only what has begun in it goes on",
+            "cancelled": "nothing in it goes on",
+            "purged": "its data have been removed",
+        }
+        session = f"Session {self.uid!r}" if self.uid else "The session"
+        return f"{session} is {self.phase}: {what[self.phase]}. Use another session uid."
+
+
+class SessionFull(TriggersError, OverflowError):
+    """The session has recorded as many firings as it may; this one was not stored.
+
+    :ivar limit: how many it may record.
+    :ivar uid: the session; empty until it is known.
+    """
+
+    def __init__(self, limit: int, uid: str = "") -> None:
+        self.limit = limit
+        self.uid = uid
+        super().__init__(limit, uid)
+
+    def __str__(self) -> str:
+        session = f"Session {self.uid!r}" if self.uid else "The session"
+        return (
+            f"{session} has recorded {self.limit:,} firings, which is its limit. Begin another "
+            "session, or raise OPTIONS['firings_limit'] in TRIGGERS."
+        )
+
+
+class WorkerLost(TriggersError, RuntimeError):
+    """The workers that had started an instance were not heard of again, too many times.
+
+    :ivar instance: the instance, which has failed.
+    :ivar attempts: how many workers were lost.
+    """
+
+    def __init__(self, instance: str, attempts: int) -> None:
+        self.instance = instance
+        self.attempts = attempts
+        super().__init__(
+            f"{instance} was started {attempts} times, and each time its worker was not heard of "
+            "again. Does the task end its process, or use up its memory?"
+        )
+
+
 class StorageUnavailable(TriggersError, ConnectionError):
     """The storage's server did not do its part; nothing of this operation was stored.
 
@@ -277,6 +335,14 @@ class MaxRetriesExceeded(TriggersError):
         self.instance = instance
         self.max_retries = max_retries
         super().__init__(f"{instance} has used all of its {max_retries} retries.")
+
+
+def class_names(cls: type) -> list[str]:
+    """Names of a class and its bases, from the class up, each simple and qualified."""
+    names = []
+    for each in cls.__mro__[:-1]:
+        names += [each.__qualname__, f"{each.__module__}.{each.__qualname__}"]
+    return names
 
 
 def with_context(exc: E, context: Mapping[str, Any]) -> E:

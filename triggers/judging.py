@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from triggers import payload
 from triggers.engine import Event, Plan, Transition, Unjudged, Verdicts
 from triggers.engine.verdicts import NO_VERDICTS, Question, Refusals
-from triggers.exceptions import PredicateFailed, UnregisteredFunction
+from triggers.exceptions import (
+    PredicateFailed,
+    SessionClosed,
+    SessionFull,
+    UnregisteredFunction,
+)
 from triggers.logging import log
 
 if TYPE_CHECKING:
@@ -34,6 +39,8 @@ def with_verdicts(
     :param commit: decides and commits the event.
     :raises PredicateFailed: a predicate raised an exception about kwargs from outside; for other
         firings, that counts as not passed.
+    :raises SessionClosed: the session does not take the event any more.
+    :raises SessionFull: the session has recorded as many firings as it may.
     """
     verdicts = NO_VERDICTS
     session = (type(storage), storage.uid, repr(storage.options)) if _last_plans else None
@@ -46,6 +53,9 @@ def with_verdicts(
     while True:
         try:
             return commit(verdicts)
+        except (SessionClosed, SessionFull) as refused:
+            refused.uid = storage.uid
+            raise
         except Unjudged as unjudged:
             plan, questions = unjudged.plan, unjudged.questions
         if len(_last_plans) >= _KEPT:

@@ -18,19 +18,23 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from triggers import conf, outbox, payload, runners
-from triggers.attempt import class_names, failure_of
+from triggers.attempt import failure_of
 from triggers.configuration import parse, suspicions
 from triggers.engine import Event, Hooks, Transition
 from triggers.engine.by_hand import Replay, SetStatus, SkipFailed
 from triggers.engine.configuring import Configure
 from triggers.engine.events import Fire
+from triggers.engine.phases import Cancel, Close, Purge
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,
     InvalidTransition,
     InvalidTrigger,
+    SessionClosed,
+    SessionFull,
     UnknownBackend,
     UnknownTask,
+    class_names,
 )
 from triggers.explain import (
     FiringExplanation,
@@ -46,6 +50,7 @@ from triggers.storages.session import SessionStorage, checked_metadata
 from triggers.transactions import after_commit, in_callers_transaction
 from triggers.types import (
     FireResult,
+    Phase,
     Status,
     TaskConfig,
     TaskInstance,
@@ -100,6 +105,7 @@ class TriggerManager:
         :param apply_history: let tasks without instances take what was fired before they came.
         :returns: the instances created and scheduled by that, if any.
         :raises ConfigurationError: something in it is wrong; nothing was stored.
+        :raises SessionClosed: the session has been closed, cancelled or purged.
         :raises StorageUnavailable: the storage did not do its part.
         :warns ConfigurationWarning: a task can be stored, but will hardly ever run, or has a
             directive that looks misspelled.
@@ -146,6 +152,8 @@ class TriggerManager:
         :raises InvalidPayload: ``trigger_kwargs`` cannot be stored as JSON.
         :raises PayloadTooLarge: they exceed the storage's ``payload_limit``.
         :raises IdempotencyConflict: the key was used with other kwargs.
+        :raises SessionClosed: the session has been closed, cancelled or purged.
+        :raises SessionFull: the session has recorded as many firings as it may.
         :raises StorageUnavailable: the storage did not do its part; nothing was stored.
         """
         what = f"kwargs of {trigger_name!r}"
@@ -154,6 +162,7 @@ class TriggerManager:
             trigger=check_name(trigger_name, "a trigger name"),
             kwargs=kwargs,
             key=_checked_key(idempotency_key),
+            limit=self.storage.limits.firings_limit,
         )
         cascade = outbox.take_cascade(self.storage, trigger_name)
         if cascade is not None:
@@ -167,11 +176,11 @@ class TriggerManager:
                 )
             )
         if self.storage.defers_firings:
-            self._refuse_reserved(trigger_name)
+            self._refuse_early(trigger_name)
             self.storage.defer(event, self.name, self._decide_deferred)
             return FireResult(pending=True)
         if on_commit and in_callers_transaction():
-            self._refuse_reserved(trigger_name)
+            self._refuse_early(trigger_name)
             after_commit(partial(self._fire, event))
             return FireResult(pending=True)
         return self._fire(event)
@@ -308,6 +317,41 @@ class TriggerManager:
         """
         return self.storage.explain_firing(seq)
 
+    # -- the end of a session -------------------------------------------------------------------
+
+    def close(self) -> Phase:
+        """Take no more firings or tasks from outside; what has begun goes on to its end.
+
+        :returns: the session's phase now.
+        :raises StorageUnavailable: the storage did not do its part.
+        """
+        phase: Phase = self.apply(Close()).outcome
+        return phase
+
+    def cancel(self) -> Phase:
+        """Have nothing go on any more: who has not been started is abandoned.
+
+        Instances that run may still report how they ended; nothing follows from it. No outcome is
+        fired by this.
+
+        :returns: the session's phase now.
+        :raises StorageUnavailable: the storage did not do its part.
+        """
+        phase: Phase = self.apply(Cancel()).outcome
+        return phase
+
+    def erase(self) -> None:
+        """Remove everything that is stored about the session, except that it existed.
+
+        Whatever runs cannot report any more, and firing raises
+        :class:`~triggers.exceptions.SessionClosed`. ``manager.storage.delete()`` removes that too.
+
+        :raises StorageUnavailable: the storage did not do its part.
+        """
+        for ref, _manager in self.storage.deferred():
+            self.storage.drop_deferred(ref)
+        self.apply(Purge())
+
     # -- hooks for subclasses -------------------------------------------------------------------
 
     def _post_fire(self, trigger_name: str, tasks_scheduled: list[TaskInstance]) -> None:
@@ -334,6 +378,8 @@ class TriggerManager:
         if hooks != event.hooks:
             event = event.under(hooks)
         transition = self.storage.transact(event)
+        if transition.firings:
+            outbox.warn_of_limit(self, transition)
         if transition.scheduled or transition.pending:
             self.storage.when_committed(partial(outbox.follow_up, self, transition))
         return transition
@@ -395,7 +441,7 @@ class TriggerManager:
         """
         try:
             transition = self.storage.decide_deferred(ref, self.overridden_hooks)
-        except (InvalidTrigger, IdempotencyConflict) as error:
+        except (InvalidTrigger, IdempotencyConflict, SessionClosed) as error:
             log(
                 logging.ERROR,
                 "A deferred firing was dropped: %s",
@@ -434,11 +480,17 @@ class TriggerManager:
     def _encoded(self, kwargs: Mapping[str, Any] | None, what: str) -> str:
         return payload.encode(kwargs, what=what, limit=self.storage.payload_limit)
 
-    def _refuse_reserved(self, trigger: str) -> None:
+    def _refuse_early(self, trigger: str) -> None:
+        """Refuse what would be refused later too, while the caller can still be told."""
         task = self.storage.plan().reserved_for(trigger)
         if task is not None:
             reason = f"the name is reserved for the outcome of task {task!r}."
             raise InvalidTrigger(trigger, reason)
+        standing, limit = self.storage.standing(), self.storage.limits.firings_limit
+        if standing.phase is not Phase.OPEN:
+            raise SessionClosed(standing.phase.value, self.storage.uid)
+        if standing.seq >= limit:
+            raise SessionFull(limit, self.storage.uid)
 
 
 def _overridden_in(owner: Any) -> Hooks:

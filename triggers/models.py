@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import models
 
-from triggers.types import NAME_LIMIT, UID_LIMIT, Status
+from triggers.types import NAME_LIMIT, UID_LIMIT, Phase, Status
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -86,6 +86,13 @@ class Session(models.Model):
     clock = InstantField()
     version = models.IntegerField(default=1)
     created_at = InstantField()
+    # With a default of the database, since older processes write rows too during a deploy.
+    phase = models.CharField(
+        max_length=10,
+        choices=[(each.value, each.value) for each in Phase],
+        default=Phase.OPEN.value,
+        db_default=Phase.OPEN.value,
+    )
 
     def __str__(self) -> str:
         return str(self.uid)

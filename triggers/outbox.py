@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from triggers import payload
 from triggers.engine import Pending, Transition
-from triggers.engine.events import Done
+from triggers.engine.recovering import Done
 from triggers.engine.state import InstanceKey
 from triggers.logging import log
 from triggers.runners import task_runners
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from triggers.manager import TriggerManager
     from triggers.storages.session import SessionStorage
     from triggers.types import TaskInstance
+
+
+WARN_AT = (50, 80, 95)
+"""Percent of the firings that a session may record, at which a warning is logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,19 @@ def follow_up(manager: TriggerManager, transition: Transition) -> None:
             message = "%s failed; recovery will repeat it"
             log(logging.ERROR, message, pending.kind, exc_info=True, **fields(manager, "hook"))
             break
+
+
+def warn_of_limit(manager: TriggerManager, transition: Transition) -> None:
+    """Say so long before a session has recorded as many firings as it may."""
+    limit = manager.storage.limits.firings_limit
+    if transition.seq * 2 < limit:
+        return
+    before = transition.seq - len(transition.firings)
+    for percent in WARN_AT:
+        if before < limit * percent / 100 <= transition.seq:
+            message = "The session has recorded %d of the %d firings that it may; then fire refuses"
+            about = {"action": "limit", "session": manager.storage.uid}
+            log(logging.WARNING, message, transition.seq, limit, **about)
 
 
 def fields(

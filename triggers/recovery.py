@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from triggers import conf
 from triggers.engine import Pending
-from triggers.engine.events import Recover
+from triggers.engine.recovering import Recover
 from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.outbox import follow_up
@@ -90,7 +90,7 @@ def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
 
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
-    transition = manager.storage.transact(Recover(hooks=manager.overridden_hooks))
+    transition = manager.storage.transact(_recover(manager))
     marks = transition.pending
     # A hook belongs to the manager that left its mark, which need not be the session's.
     theirs: dict[str, list[Pending]] = {}
@@ -105,6 +105,11 @@ def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None)
     found.sent = len(list(transition.scheduled))
     found.marks = len(marks)
     return found
+
+
+def _recover(manager: TriggerManager) -> Recover:
+    attempts = manager.storage.limits.attempts
+    return Recover(attempts=attempts, hooks=manager.overridden_hooks)
 
 
 def manager_of(name: str, storage: SessionStorage, alias: conf.Alias | None) -> TriggerManager:

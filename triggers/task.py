@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -13,7 +14,7 @@ from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
 from triggers.arguments import call_method, caller
-from triggers.attempt import TaskRetry, TaskSkip, claim
+from triggers.attempt import AttemptLost, TaskRetry, TaskSkip, claim
 from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
 from triggers.exceptions import CannotRegister, MaxRetriesExceeded
@@ -55,12 +56,21 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
 
     abstract = True
     is_trigger_task = True
+    Request = "triggers.runners.celery_requests:TriggerRequest"
 
     max_retries: int | None = 3
     """How often :meth:`retry` may be used in one lineage; ``None`` means without limit."""
 
     message_options: Mapping[str, Any] = {}
     """Options of ``apply_async`` for the messages that start it, such as ``queue``."""
+
+    transactional: bool = False
+    """Whether the task runs in a transaction on the database that stores the session.
+
+    Its effects there and its end as ``finished`` are then committed together: they happen exactly
+    once. Whatever it raises, a retry or a skip included, undoes its effects. With a storage that
+    is not in a database, the instance fails.
+    """
 
     declared_as: str | None = None
     """The task's name in the workflow to which ``@trigger_task`` added it."""
@@ -129,7 +139,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         """
         from triggers.manager import manager_from
 
-        return self.execute(manager_from(manager), instance, reraise=True)
+        owner = self.request.id or ""
+        return self.execute(manager_from(manager), instance, reraise=True, owner=owner)
 
     def execute(
         self,
@@ -138,6 +149,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         *,
         early: bool = False,
         reraise: bool = False,
+        owner: str = "",
     ) -> Mapping[str, Any] | None:
         """Run an instance to its end in this thread.
 
@@ -145,18 +157,24 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
 
         :param early: do not wait for the end of a retry's cool-down.
         :param reraise: raise what the task raised, after it was recorded.
+        :param owner: whose attempt it is, such as the id of a Celery message.
         :returns: what the task returned, if it finished.
         """
-        attempt = claim(manager, instance, early=early)
+        attempt = claim(manager, instance, early=early, owner=owner)
         if attempt is None:
             return None
-        context = TaskContext(manager, attempt.instance)
+        context = TaskContext(manager, attempt.instance, lambda: attempt.is_lost)
         try:
-            try:
-                returned: Mapping[str, Any] | None = call_method(self._run, context)
-            finally:
-                attempt.log_level = context.log_level
-            result = attempt.encode(returned)
+            with attempt.transaction() if self.transactional else nullcontext():
+                try:
+                    returned: Mapping[str, Any] | None = call_method(self._run, context)
+                finally:
+                    attempt.log_level = context.log_level
+                result = attempt.encode(returned)
+                if self.transactional:
+                    attempt.finish(result)
+        except AttemptLost:
+            return None
         except TaskSkip as skip:
             attempt.skip(skip)
         except TaskRetry as retry:
@@ -172,7 +190,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             attempt.fail(error)
             raise
         else:
-            attempt.finish(result)
+            if not self.transactional:
+                attempt.finish(result)
             return returned
         return None
 

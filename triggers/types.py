@@ -46,6 +46,19 @@ class Status(StrEnum):
         return self in _RESOLVED
 
 
+class Phase(StrEnum):
+    """Where a session is in its life; a ``str``, so it compares with ``"closed"``.
+
+    ``closed``: nothing comes in from outside any more; ``cancelled``: nothing follows either;
+    ``purged``: only the fact that it existed is left.
+    """
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+    PURGED = "purged"
+
+
 _RESOLVED = frozenset({Status.FINISHED, Status.REPLAYED, Status.SKIPPED, Status.ABANDONED})
 
 
@@ -153,6 +166,22 @@ class FireResult:
     pending: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a session has come, without its contents.
+
+    :ivar phase: whether it still takes firings.
+    :ivar seq: sequence number of its latest firing, 0 before the first.
+    :ivar changed_at: the session's time: when it was last decided on; ``None`` if never.
+    :ivar manager: name of the manager class that configured it.
+    """
+
+    phase: Phase = Phase.OPEN
+    seq: int = 0
+    changed_at: datetime | None = None
+    manager: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instance:
     """The stored state of one task instance.
@@ -166,7 +195,8 @@ class Instance:
     :ivar metadata: plain JSON: ``exception``, ``traceback``, ``parent``, ``log_level``, ….
     :ivar attempt: how many times a worker has started it.
     :ivar token: the running attempt's fence; who does not hold it cannot report an outcome.
-    :ivar due_at: when recovery should look at it again, or ``None``.
+    :ivar due_at: when recovery should look at it again, or ``None``: while it runs, the end of the
+        worker's lease.
     :ivar not_before: the earliest start (a retry's cool-down), or ``None``.
     :ivar sends: how many times it was handed to a runner after the first time.
     :ivar lineage: number of the instance that this one retries or replays, first of its line.

@@ -19,8 +19,8 @@ from triggers.explain.values import (
     TaskExplanation,
 )
 from triggers.storages.session import SessionStorage
-from triggers.storages.whole import select_firings, select_instances
-from triggers.types import Firing, Instance
+from triggers.storages.whole import select_firings, select_instances, standing_of
+from triggers.types import Firing, Instance, Standing
 
 FIVE_PAGES = {"trigger": "page", "times": 5}
 AS_MANY_PAGES = {"trigger": "page", "times": {"from": "started.pages"}}
@@ -50,6 +50,9 @@ class Looked(SessionStorage):
         self, *, seqs: Collection[int] | None = None, latest: bool = False
     ) -> Iterable[Firing]:
         return select_firings(self.session.state, seqs, latest=latest)
+
+    def standing(self) -> Standing:
+        return standing_of(self.session.state)
 
     def delete(self) -> NoReturn:
         raise AssertionError("an explanation changes nothing")

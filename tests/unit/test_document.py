@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from triggers import payload
-from triggers.exceptions import StateVersionError
+from triggers.exceptions import SessionClosed, StateVersionError
 from triggers.manager import TriggerManager
 from triggers.storages.document import STATE_VERSION, dump_state, load_state, plain
 from triggers.storages.memory import MemoryStorageBackend
@@ -33,6 +33,12 @@ def test_sessions_that_older_versions_saved_load_and_go_on(path: Path) -> None:
     assert state.seq == expected["seq"]
     storage = MemoryStorageBackend("golden")
     storage._session().state = state
+    if "phase" in expected:
+        assert state.phase == expected["phase"]
+        with pytest.raises(SessionClosed, match=expected["phase"]):
+            TriggerManager(storage).fire("second")
+        storage.delete()
+        return
     with run_tasks_locally("synchronous"):
         TriggerManager(storage).fire("second")
     assert storage["t_join#0"].status == "finished"

@@ -22,8 +22,9 @@ from triggers.engine import (
 )
 from triggers.engine.by_hand import Annotate, Clone, Create, Replay, SetStatus, SkipFailed
 from triggers.engine.configuring import Configure
-from triggers.engine.events import Done, Fire, Recover
+from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Fail, Finish, Retry, Skip
+from triggers.engine.recovering import Done, Recover
 from triggers.engine.rules import MOST_CASCADES
 from triggers.exceptions import (
     ConfigurationError,
@@ -363,8 +364,11 @@ def test_recovery_takes_what_is_due_and_nothing_else() -> None:
     assert session.state.instances["t_x", 0].sends == 1
     assert session.do(Recover()).is_empty, "what was taken over is due later"
     session.start()
+    session.now = NOW + timedelta(seconds=119)
+    assert [*session.do(Recover()).scheduled] == [("t_y", 0)], "the running one has its lease"
     session.now = NOW + timedelta(days=1)
-    assert list(session.do(Recover()).scheduled) == [("t_y", 0)], "a running one is not due"
+    transition = session.do(Recover())
+    assert list(transition.scheduled) == [("t_x", 0), ("t_y", 0)], "one is taken back, one sent"
 
 
 def test_recovery_passes_over_what_another_process_has_moved() -> None:

@@ -11,7 +11,8 @@ from tests.unit.pure_session import PureSession
 from triggers.configuration import parse
 from triggers.engine import Event, Hooks, Unjudged, decide
 from triggers.engine.by_hand import Clone, SetStatus, SkipFailed
-from triggers.engine.events import Done, Fire, Tick
+from triggers.engine.events import Fire, Tick
+from triggers.engine.recovering import Done
 from triggers.engine.lifecycle import Claim, Fail, Finish, Skip
 from triggers.exceptions import ConfigurationError, InvalidTrigger
 from triggers.types import Status

@@ -14,7 +14,8 @@ from triggers.configuration import parse
 from triggers.engine import Event, MustSeeMore, Reads, SessionState, decide
 from triggers.engine.by_hand import Annotate, Clone, Create, SetStatus
 from triggers.engine.configuring import Configure
-from triggers.engine.events import Done, Fire, Recover, Tick
+from triggers.engine.events import Fire, Tick
+from triggers.engine.recovering import Done, Recover
 from triggers.engine.lifecycle import Claim, Finish
 from triggers.exceptions import ConfigurationError
 from triggers.types import BY_HAND, FireResult, Status

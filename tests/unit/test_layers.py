@@ -16,7 +16,7 @@ PACKAGE = Path(triggers.__file__).parent
 
 # Each layer may import from itself and from those above it in this list.
 LAYERS = [
-    ["exceptions", "payload", "clock"],
+    ["exceptions", "payload", "clock", "limits"],
     ["types"],
     ["conditions", "configuration"],
     ["engine", "registry", "workflows"],
@@ -24,9 +24,11 @@ LAYERS = [
     ["judging", "explain"],
     ["locking", "transactions", "storages.session", "storages.whole", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
-    ["attempt", "outbox", "manager", "context", "arguments", "task"],
+    ["heartbeat", "attempt", "outbox", "manager", "context", "arguments", "task"],
     ["models", "storages.failures", "storages.sql", "storages.configurations", "storages.rows"],
-    ["storages.memory", "storages.database", "storages.cache"],
+    ["storages.cache_server"],
+    ["storages.memory", "storages.database", "storages.cache", "storages.redis"],
+    ["runners.celery_broker", "runners.celery_signals", "runners.celery_requests"],
     ["runners.synchronous", "runners.threads", "runners.celery"],
     ["recovery"],
     ["timers"],

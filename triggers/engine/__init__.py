@@ -17,6 +17,8 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 ``events``          what can happen to a session, one value each
 ``configuring``     one of these: tasks are added or replaced
 ``lifecycle``       what workers do to an instance: claim, finish, fail, retry
+``recovering``      what recovery does about what was committed, and not carried out
+``phases``          how a session is closed, cancelled, and removed
 ``by_hand``         what somebody does to an instance by hand
 ==================  ==========================================================================
 """

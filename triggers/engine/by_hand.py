@@ -16,8 +16,10 @@ from triggers.engine.rules import announce, next_timer, settle
 from triggers.engine.state import NO_HOOKS, Hooks, Reads, Transition
 from triggers.engine.transitions import ALLOWED_TRANSITIONS
 from triggers.engine.verdicts import Question
-from triggers.exceptions import InvalidTransition
-from triggers.types import BY_HAND, Instance, Status
+from triggers.exceptions import InvalidTransition, SessionClosed
+from triggers.types import BY_HAND, Instance, Phase, Status
+
+_OVER = frozenset({Phase.CANCELLED, Phase.PURGED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Replay(InstanceEvent):
     """
 
     replacement: str | None = None
+    refused_when = _OVER
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,), counts=(self.key[0],))
@@ -101,6 +104,8 @@ class SetStatus(InstanceEvent):
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
+        if self.status is Status.SCHEDULED and draft.state.phase in _OVER:
+            raise SessionClosed(draft.state.phase.value)
         metadata = {**instance.metadata, **self.metadata}
         change_by_hand(draft, instance, self.status, metadata, self.cascade, self.kwargs)
         come_to_rest(draft)
@@ -136,6 +141,7 @@ class Create(Event):
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: Status | None = None
     hooks: Hooks = NO_HOOKS
+    refused_when = _OVER
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(counts=(self.task,))
@@ -162,6 +168,8 @@ class Clone(InstanceEvent):
     A copy of a complete instance is not started by itself; change its status to ``scheduled``. It
     begins a lineage of its own, and its deadline counts from now.
     """
+
+    refused_when = _OVER
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(instances=(self.key,), counts=(self.key[0],))

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 from triggers.configuration import Configuration, check_outcomes
 from triggers.engine.draft import Draft, Planned, names_after
-from triggers.engine.events import Event, cause_of
+from triggers.engine.events import Event
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
 from triggers.engine.rest import come_to_rest, conclude, pass_own_time
-from triggers.engine.rules import MAY_CARRY, passes_filter, question_again, settle, take, tell
+from triggers.engine.rules import (
+    cause_of,
+    passes_filter,
+    question_again,
+    settle,
+    take,
+    tell_carried,
+)
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, MustSeeMore, Reads, Transition
-from triggers.types import FireResult, Firing, Instance, Status, split_instance_name
+from triggers.types import FireResult, Firing, Instance, Phase, Status, split_instance_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,7 @@ class Configure(Event):
     apply_history: bool = False
     hooks: Hooks = NO_HOOKS
     opens_session = True
+    refused_when = frozenset(Phase) - {Phase.OPEN}
 
     def reads(self, plan: Plan) -> Reads:
         merged = self._merged(plan)
@@ -101,20 +109,12 @@ class Configure(Event):
         draft.end_history()
 
     def _look_back(self, draft: Draft, name: str, before: Plan) -> None:
-        """Find the latest firings that concern a task which did not look at them before.
-
-        Where it chooses among them, the one that passes is kept for it. And what its first instance
-        will carry over of a lineage is not to be taken again.
-        """
+        """Find the latest firings that a task lets pass, where it did not choose so before."""
         task, known, plan = draft.plan.tasks[name], before.tasks.get(name), draft.plan
         wanted = [
             each
             for each in task.names
-            if (
-                each in task.tracked
-                and (known is None or known.chooses(each) != task.chooses(each))
-            )
-            or (each.partition(":")[0] in plan.tasks and (known is None or each not in known.names))
+            if each in task.tracked and (known is None or known.chooses(each) != task.chooses(each))
         ]
         seqs = {each: max(draft.latest(old) for old in plan.recorded_as(each)) for each in wanted}
         firings = see_firings(draft, {seq for seq in seqs.values() if seq})
@@ -123,11 +123,7 @@ class Configure(Event):
         found = {firing.seq: firing for firing in firings}
         for each, seq in seqs.items():
             passes = bool(seq) and passes_filter(draft, task, each, found[seq])
-            if each in task.tracked:
-                draft.passed[name, each] = seq if passes else 0
-            cause = cause_of(draft, found[seq].cause) if passes else None
-            if cause is not None and not draft.count(name):
-                tell(draft, cause, {each: [MAY_CARRY + name]})
+            draft.passed[name, each] = seq if passes else 0
 
     def _carry_over(self, draft: Draft, name: str, before: Plan) -> None:
         """Let the waiting instances of a replaced task wait on under its new conditions."""
@@ -143,6 +139,8 @@ class Configure(Event):
         seen = {each: seq for each, seq in seen.items() if seq}
         for instance in sorted(waiting, key=lambda each: each.number):
             settle(draft, task, task.carrying(without_burst(instance, task, known), seen))
+        if waiting:
+            tell_carried(draft, task, seen)
 
 
 def planned_again(draft: Draft, firing: Firing) -> Planned:

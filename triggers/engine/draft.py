@@ -36,6 +36,9 @@ RESEND_AFTER = timedelta(minutes=1)
 RESEND_AT_MOST = timedelta(hours=1)
 """The longest pause between two sendings."""
 
+LONGEST_COUNTDOWN = timedelta(minutes=1)
+"""The longest cool-down that is left to a runner; recovery sends what waits for longer."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Cause:
@@ -145,7 +148,8 @@ class Draft:
         changes: dict[str, Any] = {"token": None, "timer_at": None, "due_at": None, **fields}
         if status is Status.SCHEDULED:
             start = max(self.present, instance.not_before or self.present)
-            changes["due_at"] = start + RESEND_AFTER
+            is_short = start - self.present <= LONGEST_COUNTDOWN
+            changes["due_at"] = start + RESEND_AFTER if is_short else start
             self.scheduled[instance.task, instance.number] = None
         return instance.but(status=status, changed_at=self.now, **changes)
 

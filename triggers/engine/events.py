@@ -13,17 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from triggers import payload
-from triggers.engine.draft import (
-    RESEND_AFTER,
-    RESEND_AT_MOST,
-    Cause,
-    Draft,
-    Planned,
-    names_after,
-)
+from triggers.engine.draft import Draft, Planned, names_after
 from triggers.engine.plan import Plan
 from triggers.engine.rest import ask_all, come_to_rest, conclude, pass_time
-from triggers.engine.rules import fire
+from triggers.engine.rules import cause_of, fire
 from triggers.engine.state import (
     NO_HOOKS,
     Hooks,
@@ -32,8 +25,8 @@ from triggers.engine.state import (
     Transition,
 )
 from triggers.engine.verdicts import NO_VERDICTS, Question, Verdicts
-from triggers.exceptions import IdempotencyConflict, InvalidTrigger
-from triggers.types import FireResult, split_instance_name
+from triggers.exceptions import IdempotencyConflict, InvalidTrigger, SessionClosed, SessionFull
+from triggers.types import FireResult, Phase, split_instance_name
 
 
 def decide(
@@ -50,7 +43,10 @@ def decide(
     :param verdicts: what filters said about the firings that this makes.
     :raises MustSeeMore: the state lacks something; add it, and decide again.
     :raises Unjudged: a filter must be asked; decide again with its verdict.
+    :raises SessionClosed: the session does not take this event any more.
     """
+    if state.phase in event.refused_when:
+        raise SessionClosed(state.phase.value)
     if state.clock is not None and state.clock > now:
         now = state.clock
     draft = Draft(state, now, event.hooks, verdicts)
@@ -70,6 +66,9 @@ class Event(ABC):
     __slots__ = ()
 
     hooks: Hooks = NO_HOOKS
+
+    refused_when: frozenset[Phase] = frozenset()
+    """The phases in which a session does not take it."""
 
     opens_session: bool = False
     """Whether a session that was never heard of begins with it."""
@@ -122,6 +121,7 @@ class Fire(Event):
     :ivar depth: how many cascades led to it.
     :ivar settles: ref of the pending mark that this firing fulfils; without it, a duplicate.
     :ivar deferred: whether who fired it has gone on already.
+    :ivar limit: how many firings the session may record before it refuses one from outside.
     """
 
     trigger: str
@@ -132,6 +132,7 @@ class Fire(Event):
     settles: str | None = None
     depth: int = 0
     deferred: bool = False
+    limit: int | None = None
     hooks: Hooks = NO_HOOKS
     opens_session = True
 
@@ -175,6 +176,13 @@ class Fire(Event):
                 if not payload.is_same(draft.state.firings[known].kwargs, self.kwargs):
                     raise IdempotencyConflict(self.trigger, self.key, known)
                 return conclude(draft, outcome=FireResult(seq=known, duplicate=True), done=done)
+        phase = draft.state.phase
+        if phase is Phase.CANCELLED and self.settles is not None:
+            return conclude(draft, outcome=FireResult(duplicate=True), done=done)
+        if phase is not Phase.OPEN and self.settles is None:
+            raise SessionClosed(phase.value)
+        if self.limit is not None and draft.seq >= self.limit and not self.deferred:
+            raise SessionFull(self.limit)
         before = len(draft.created), len(draft.scheduled), len(draft.abandoned)
         planned = Planned(
             trigger=self.trigger,
@@ -217,52 +225,3 @@ class Tick(Event):
 
     def apply(self, draft: Draft) -> Transition:
         return conclude(draft)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recover(Event):
-    """Recovery looks at what is due. Outcome: the marks that it takes over.
-
-    Due instances are handed to a runner again, and are due later the next time.
-    """
-
-    hooks: Hooks = NO_HOOKS
-
-    def reads(self, plan: Plan) -> Reads:
-        return Reads(due=True)
-
-    def apply(self, draft: Draft) -> Transition:
-        made = len(draft.pending)
-        for key in draft.state.due:
-            instance = draft.instance(key)
-            if instance.due_at is not None and instance.due_at <= draft.present:
-                pause = min(RESEND_AFTER * 2 ** min(instance.sends + 1, 16), RESEND_AT_MOST)
-                due_at = draft.present + pause
-                draft.put(instance.but(due_at=due_at, sends=instance.sends + 1))
-                draft.scheduled[key] = None
-        for pending in draft.state.pending.values():
-            if pending.due_at <= draft.present:
-                draft.pending.append(replace(pending, due_at=draft.present + RESEND_AFTER))
-        return conclude(draft, outcome=tuple(draft.pending[made:]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done(Event):
-    """Something that was pending has been done."""
-
-    ref: str
-    hooks: Hooks = NO_HOOKS
-
-    def reads(self, plan: Plan) -> Reads:
-        return Reads(ref=self.ref)
-
-    def apply(self, draft: Draft) -> Transition:
-        known = draft.state.pending.get(self.ref)
-        if known is not None and known.kind == "cascade":
-            ask_all(draft)
-        return conclude(draft, done=() if known is None else (self.ref,))
-
-
-def cause_of(draft: Draft, name: str | None) -> Cause | None:
-    """The instance of this name as the cause of a firing."""
-    return None if name is None else Cause.of(draft.instance(split_instance_name(name)))

@@ -16,7 +16,10 @@ from triggers.engine.rest import conclude
 from triggers.engine.rules import MOST_CASCADES, announce, too_deep
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
 from triggers.engine.verdicts import Question
-from triggers.types import BY_HAND, Instance, Status
+from triggers.types import BY_HAND, Instance, Phase, Status
+
+LEASE = timedelta(minutes=1)
+"""How long a worker is taken to be alive after it has given a sign, unless somebody says more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +52,52 @@ class Claim(InstanceEvent):
     """A worker wants to start an instance. Outcome: the instance; how long it must still wait; or
     ``None`` if it is not to be started.
 
+    Repeated, because the answer did not arrive, it has the same outcome.
+
     :ivar token: the attempt's fence, unique.
     :ivar early: start even before ``not_before`` (tests, and runners that cannot wait).
+    :ivar lease: how long the worker is taken to be alive without a further sign.
     """
 
     token: str
     early: bool = False
+    lease: timedelta = LEASE
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
+        if instance.token == self.token:
+            return conclude(draft, outcome=instance)
         if instance.status is not Status.SCHEDULED:
             return conclude(draft)
         if instance.not_before is not None and instance.not_before > draft.now and not self.early:
             return conclude(draft, outcome=instance.not_before - draft.now)
         started = draft.moved(
-            instance, Status.RUNNING, attempt=instance.attempt + 1, token=self.token
+            instance,
+            Status.RUNNING,
+            attempt=instance.attempt + 1,
+            token=self.token,
+            due_at=draft.present + self.lease,
         )
         draft.put(started)
         return conclude(draft, outcome=started)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extend(InstanceEvent):
+    """A worker is still alive. Outcome: whether the instance is still its own.
+
+    :ivar lease: how long from now it is taken to be alive without a further sign.
+    """
+
+    token: str
+    lease: timedelta = LEASE
+
+    def apply(self, draft: Draft) -> Transition:
+        instance = draft.instance(self.key)
+        if instance.token != self.token:
+            return conclude(draft, outcome=False)
+        draft.put(instance.but(due_at=draft.present + self.lease))
+        return conclude(draft, outcome=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +211,9 @@ class Retry(Report):
         return Reads(instances=(self.key,), counts=(self.key[0],))
 
     def end(self, draft: Draft, instance: Instance) -> None:
+        if draft.state.phase is Phase.CANCELLED:
+            draft.put(draft.moved(instance, Status.FAILED))
+            return
         successor(
             draft,
             instance,

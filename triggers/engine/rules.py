@@ -18,11 +18,8 @@ from triggers.engine.draft import Cause, Draft, Planned, names_after
 from triggers.engine.plan import TaskPlan
 from triggers.engine.state import InstanceKey
 from triggers.engine.verdicts import Question
-from triggers.exceptions import CascadeTooDeep
-from triggers.types import BY_HAND, Firing, Instance, Status, split_instance_name
-
-MAY_CARRY = "?"
-"""Before the name of a task in ``told``: its first instance will have this outcome."""
+from triggers.exceptions import CascadeTooDeep, class_names
+from triggers.types import BY_HAND, Firing, Instance, Phase, Status, split_instance_name
 
 MOST_CASCADES = 1000
 """How many cascades may follow from one another; the next one fails its instance."""
@@ -109,11 +106,7 @@ def _repetition(draft: Draft, task: TaskPlan, name: str, cause: Cause | None) ->
 
 def is_told(draft: Draft, cause: Cause, name: str, task: str) -> bool:
     """Whether a task has taken this outcome of a lineage."""
-    told = draft.instance((cause.task, cause.lineage)).told.get(name, ())
-    if task in told:
-        return True
-    # A task that came later takes it with its first instance, which carries it over.
-    return MAY_CARRY + task in told and draft.count(task) > 0
+    return task in draft.instance((cause.task, cause.lineage)).told.get(name, ())
 
 
 def tell(draft: Draft, cause: Cause, told: Mapping[str, list[str]]) -> None:
@@ -121,6 +114,20 @@ def tell(draft: Draft, cause: Cause, told: Mapping[str, list[str]]) -> None:
     root = draft.instance((cause.task, cause.lineage))
     known = {name: (*root.told.get(name, ()), *tasks) for name, tasks in told.items()}
     draft.put(root.but(told={**root.told, **known}))
+
+
+def tell_carried(draft: Draft, task: TaskPlan, carried: Mapping[str, int]) -> None:
+    """Note with the lineages whose outcomes an instance carries over that the task has them."""
+    for name, seq in carried.items():
+        if name.partition(":")[0] in draft.plan.tasks:
+            cause = cause_of(draft, draft.firing(seq).cause)
+            if cause is not None and not is_told(draft, cause, name, task.config.name):
+                tell(draft, cause, {name: [task.config.name]})
+
+
+def cause_of(draft: Draft, name: str | None) -> Cause | None:
+    """The instance of this name as the cause of a firing."""
+    return None if name is None else Cause.of(draft.instance(split_instance_name(name)))
 
 
 def settle(draft: Draft, task: TaskPlan, instance: Instance) -> None:
@@ -164,10 +171,12 @@ def abandon(draft: Draft, instance: Instance, reason: str) -> None:
 def announce(
     draft: Draft, instance: Instance, trigger: str, kwargs: str, also: tuple[str, ...] = ()
 ) -> None:
-    """Fire an outcome of an instance, after what is being decided now.
+    """Fire an outcome of an instance, after what is being decided now; not if all is cancelled.
 
     If the manager overrides ``fire``, a mark is left instead.
     """
+    if draft.state.phase is Phase.CANCELLED:
+        return
     if instance.depth >= MOST_CASCADES:
         metadata = {**instance.metadata, "exception": too_deep(instance)}
         draft.put(instance.but(metadata=metadata))
@@ -229,6 +238,9 @@ def _offer(
             if each not in names and (last := draft.latest_for(task, each)):
                 carried[each] = last
         made = draft.next_instance(name, taken={})
+        if made.number == 0:
+            # What was before the task, or did not reach it; of what came later it was told.
+            tell_carried(draft, task, carried)
         settle(draft, task, task.taking(task.carrying(made, carried), names, seq, depth))
 
 
@@ -264,7 +276,7 @@ def question_of(
     """
     arguments = None
     if cause is not None and draft.plan.asks_about_arguments(names):
-        arguments = payload.dump(_arguments(draft, cause))
+        arguments = payload.dump(arguments_of(draft, cause))
     return Question(names, kwargs, cause is not None, arguments)
 
 
@@ -291,7 +303,7 @@ def ask_about(draft: Draft, planned: Iterable[Planned]) -> None:
     draft.verdicts.require(draft.plan, questions)
 
 
-def _arguments(draft: Draft, key: InstanceKey) -> dict[str, Any]:
+def arguments_of(draft: Draft, key: InstanceKey) -> dict[str, Any]:
     """What the task of an instance got, or would have got: kwargs by trigger name."""
     instance, config = draft.instance(key), draft.plan.tasks[key[0]].config
     kwargs = payload.decode(instance.replacement or payload.EMPTY)
@@ -339,11 +351,14 @@ def next_timer(draft: Draft, task: TaskPlan, instance: Instance) -> datetime | N
 
 def too_deep(instance: Instance) -> dict[str, Any]:
     """What the metadata of an instance say that ended a chain of too many cascades."""
-    error = CascadeTooDeep(instance.name, MOST_CASCADES)
-    name = type(error).__qualname__
+    return described(CascadeTooDeep(instance.name, MOST_CASCADES))
+
+
+def described(error: Exception) -> dict[str, Any]:
+    """What the metadata of an instance say about an exception of this package."""
     return {
-        "type": f"{type(error).__module__}.{name}",
-        "types": [name, f"{type(error).__module__}.{name}"],
+        "type": f"{type(error).__module__}.{type(error).__qualname__}",
+        "types": class_names(type(error)),
         "message": str(error),
         "context": {},
     }

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from triggers.engine.plan import EMPTY_PLAN, Plan
-from triggers.types import Firing, Instance
+from triggers.types import Firing, Instance, Phase
 
 InstanceKey = tuple[str, int]
 """Task name and number of an instance."""
@@ -37,6 +37,7 @@ class Reads:
     :ivar key: the firing that has this (trigger, idempotency key).
     :ivar ref: the pending mark with this ref.
     :ivar due: instances and pending marks that are due at the session's present time.
+    :ivar unresolved: every instance that is not resolved, and every pending mark.
     :ivar history: every firing of the session, though not their kwargs.
     """
 
@@ -52,6 +53,7 @@ class Reads:
     key: tuple[str, str] | None = None
     ref: str | None = None
     due: bool = False
+    unresolved: bool = False
     history: bool = False
 
 
@@ -113,6 +115,7 @@ class Pending:
 class SessionState:
     """A session, or the part of it that was read.
 
+    :ivar phase: whether it still takes firings.
     :ivar seq: sequence number of the latest firing (0 before the first).
     :ivar clock: the session's time; it never goes back.
     :ivar manager: name of the manager class that configured the session.
@@ -132,6 +135,7 @@ class SessionState:
 
     plan: Plan = EMPTY_PLAN
     is_whole: bool = True
+    phase: Phase = Phase.OPEN
     seq: int = 0
     clock: datetime | None = None
     manager: str | None = None
@@ -188,6 +192,10 @@ class SessionState:
 
     def apply(self, transition: Transition) -> None:
         """Make the difference that a decision described."""
+        if transition.phase is Phase.PURGED:
+            self._clear()
+        if transition.phase is not None:
+            self.phase = transition.phase
         if transition.configured:
             self._replace_plan(transition.plan)
         if transition.manager is not None:
@@ -207,6 +215,13 @@ class SessionState:
             self.pending[pending.ref] = pending
         for ref in transition.done:
             self.pending.pop(ref, None)
+
+    def _clear(self) -> None:
+        """Keep nothing of what happened in the session."""
+        empty = SessionState()
+        for each in fields(SessionState):
+            if each.name not in ("seq", "clock", "phase"):
+                setattr(self, each.name, getattr(empty, each.name))
 
     def _forget(self, key: InstanceKey) -> None:
         known = self.instances.get(key)
@@ -256,6 +271,8 @@ class Transition:
     :ivar plan: the session's configuration from now on.
     :ivar configured: whether that is a new one, to be stored.
     :ivar manager: the new manager name, or ``None`` if it stays.
+    :ivar phase: the new phase, or ``None`` if it stays; with ``purged``, all that is stored of the
+        session goes, except its uid, ``seq``, ``clock`` and phase.
     :ivar outcome: what the event reports to who asked for it.
     """
 
@@ -271,6 +288,7 @@ class Transition:
     pending: list[Pending] = field(default_factory=list)
     done: tuple[str, ...] = ()
     manager: str | None = None
+    phase: Phase | None = None
     outcome: Any = None
 
     @property
@@ -284,4 +302,5 @@ class Transition:
             or self.passed
             or self.configured
             or self.manager is not None
+            or self.phase is not None
         )

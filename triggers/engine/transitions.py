@@ -9,8 +9,15 @@ from triggers.types import Status
 
 ALLOWED_TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     Status.UNSTARTED: (Status.SCHEDULED, Status.ABANDONED),
-    Status.SCHEDULED: (Status.RUNNING, Status.FAILED),
-    Status.RUNNING: (Status.FINISHED, Status.FAILED, Status.SKIPPED, Status.REPLAYED),
+    Status.SCHEDULED: (Status.RUNNING, Status.FAILED, Status.ABANDONED),
+    # A worker that was lost gives its instance back.
+    Status.RUNNING: (
+        Status.FINISHED,
+        Status.FAILED,
+        Status.SKIPPED,
+        Status.REPLAYED,
+        Status.SCHEDULED,
+    ),
     Status.FAILED: (Status.REPLAYED, Status.SKIPPED),
     Status.FINISHED: (),
     Status.REPLAYED: (),

@@ -11,17 +11,27 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, ClassVar, Unpack
 
-from triggers import payload
 from triggers.engine import Event, Plan, SessionState, Transition, Verdicts
 from triggers.exceptions import StorageUnavailable
+from triggers.limits import LimitOptions
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
 from triggers.storages.session import SessionStorage
-from triggers.storages.whole import commit, select_firings, select_instances
-from triggers.types import Firing, Instance, TaskConfig, TaskInstance
+from triggers.storages.whole import commit, select_firings, select_instances, standing_of
+from triggers.types import Firing, Instance, Standing, TaskConfig, TaskInstance
+
+_ATTEMPTS = 50
+"""How often a decision is made again because somebody else has saved in between."""
+
+
+class Conflict(Exception):
+    """Raised by a ``_save`` that compares: since the load, somebody else has saved.
+
+    The decision is then made again, on what they left.
+    """
 
 
 class BaseTriggerStorage(SessionStorage):
@@ -35,8 +45,8 @@ class BaseTriggerStorage(SessionStorage):
 
     _threads = threading.local()
 
-    def __init__(self, uid: str, *, payload_limit: int = payload.DEFAULT_LIMIT) -> None:
-        super().__init__(uid, payload_limit=payload_limit)
+    def __init__(self, uid: str, **limits: Unpack[LimitOptions]) -> None:
+        super().__init__(uid, **limits)
         self._configs: dict[str, TaskConfig] = {}
         self._instances: dict[str, TaskInstance] = {}
         self._metas: dict[str, Any] = {}
@@ -64,10 +74,13 @@ class BaseTriggerStorage(SessionStorage):
         return plain(value)
 
     def commit(self, event: Event, verdicts: Verdicts) -> Transition:
-        with self._locked() as held:
-            transition = commit(event, verdicts, held.state, self)
-            held.dirty = held.dirty or not transition.is_empty
-            return transition
+        for _ in range(_ATTEMPTS):
+            with suppress(Conflict), self._locked() as held:
+                transition = commit(event, verdicts, held.state, self)
+                held.dirty = held.dirty or not transition.is_empty
+                return transition
+        reason = "others keep changing the session, and its lock does not keep them out"
+        raise StorageUnavailable(self.name, reason)
 
     def acquire_lock(self) -> AbstractContextManager[Any]:
         """Keep every other process out of this session for the length of a ``with`` block.
@@ -79,14 +92,15 @@ class BaseTriggerStorage(SessionStorage):
 
     @contextmanager
     def _as_lock(self) -> Iterator[BaseTriggerStorage]:
-        with self._locked():
+        with self._undecidable_again(), self._locked():
             yield self
 
     def save(self) -> None:
         """Save now what was changed under :meth:`acquire_lock`, instead of at its end."""
         held = self._held()
         if held is not None:
-            self._store(held)
+            with self._undecidable_again():
+                self._store(held)
 
     def plan(self) -> Plan:
         return self._view().plan
@@ -101,12 +115,12 @@ class BaseTriggerStorage(SessionStorage):
     ) -> Iterable[Firing]:
         return select_firings(self._view(), seqs, latest=latest)
 
-    def manager_name(self) -> str | None:
-        return self._view().manager
+    def standing(self) -> Standing:
+        return standing_of(self._view())
 
     def delete(self) -> None:
         """Save the session as if nothing had ever happened in it."""
-        with self._locked() as held:
+        with self._undecidable_again(), self._locked() as held:
             held.state, held.dirty = SessionState(), True
 
     @classmethod
@@ -135,8 +149,8 @@ class BaseTriggerStorage(SessionStorage):
         if joined is not None:
             yield joined
             return
-        with session_lock(self.lock_name) as is_held:
-            held = self._all_held()[self.lock_name] = _Held(self._load(), is_held)
+        with self._session_lock() as is_held:
+            held = self._all_held()[self.lock_name] = _Held(*self._read(), is_held)
             try:
                 yield held
             finally:
@@ -148,6 +162,22 @@ class BaseTriggerStorage(SessionStorage):
                     del self._all_held()[self.lock_name]
         for do in held.after:
             do()
+
+    def _session_lock(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Wait for the lock of this session; the block gets whether it is still held.
+
+        A storage whose ``_save`` compares may use a lock that can be lost.
+        """
+        return session_lock(self.lock_name)
+
+    @contextmanager
+    def _undecidable_again(self) -> Iterator[None]:
+        """Around the caller's own changes: when they meet a conflict, nobody can repeat them."""
+        try:
+            yield
+        except Conflict as conflict:
+            reason = "the lock of the session was lost, and others have changed it; nothing of "
+            raise StorageUnavailable(self.name, f"{reason}this was saved") from conflict
 
     def _held(self) -> _Held | None:
         """What this thread holds the lock of, so that a block within a block can join it."""
@@ -169,28 +199,41 @@ class BaseTriggerStorage(SessionStorage):
             return held.state
 
     def _load(self) -> SessionState:
+        return self._read()[0]
+
+    def _read(self) -> tuple[SessionState, Any]:
         configs, instances, metas = self._load_from_backend()
-        return load_state(self.uid, configs or {}, instances or {}, metas or {})
+        metas = metas or {}
+        state = load_state(self.uid, configs or {}, instances or {}, metas)
+        return state, metas.get("revision")
 
     def _store(self, held: _Held) -> None:
         state = held.state
         self._configs = dict(state.plan.configuration.tasks)
         self._metas = dump_state(state)
+        if held.revision is not None:
+            self._metas["revision"] = held.revision
         self._instances = {each.name: each for each in self.present_all(state.instances.values())}
         if not held.is_held():
             reason = "the lock of the session was lost; nothing of this was saved"
             raise StorageUnavailable(self.name, reason)
         self._save()
+        held.revision = self._metas.get("revision")
         held.dirty = False
 
 
 class _Held:
-    """A session that this thread has locked and loaded."""
+    """A session that this thread has locked and loaded.
 
-    __slots__ = ("after", "dirty", "is_held", "state")
+    ``revision`` goes from the metadata that were loaded into those that are saved: what a
+    ``_save`` that compares expects to find, and then what it has put there.
+    """
 
-    def __init__(self, state: SessionState, is_held: Callable[[], bool]) -> None:
+    __slots__ = ("after", "dirty", "is_held", "revision", "state")
+
+    def __init__(self, state: SessionState, revision: Any, is_held: Callable[[], bool]) -> None:
         self.state = state
+        self.revision = revision
         self.is_held = is_held
         self.dirty = False
         self.after: list[Callable[[], None]] = []

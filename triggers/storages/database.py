@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Min
@@ -33,6 +33,7 @@ from triggers.exceptions import (
     StorageUnavailable,
 )
 from triggers.judging import with_verdicts
+from triggers.limits import LimitOptions
 from triggers.models import (
     DeferredFiring,
     IdempotencyKey,
@@ -46,7 +47,7 @@ from triggers.models import (
     Instance as InstanceRow,
 )
 from triggers.storages.configurations import add_configuration, read_plan
-from triggers.storages.document import STATE_VERSION
+from triggers.storages.document import STATE_VERSION, VERSION_OF_NAMES
 from triggers.storages.failures import persistently, reported
 from triggers.storages.rows import Head, add_firings, read_more, read_state, write_transition
 from triggers.storages.session import SessionStorage
@@ -59,7 +60,7 @@ from triggers.storages.sql import (
     statements,
 )
 from triggers.transactions import after_commit, in_callers_transaction
-from triggers.types import Firing, Instance
+from triggers.types import Firing, Instance, Phase, Standing
 
 T = TypeVar("T")
 
@@ -77,7 +78,9 @@ class DatabaseStorageBackend(SessionStorage):
     :param in_transaction: what ``fire`` does inside a transaction of the caller: ``"defer"``
         records the firing, and decides it right after the commit; ``"decide"`` decides at once
         and keeps the session locked until the commit.
-    :param payload_limit: bytes of JSON that the kwargs of one firing, or one result, may take.
+    :param limits: see :class:`~triggers.limits.Limits`. ``server_timeout`` bounds how long an
+        operation that others get in the way of is tried again; how long to wait for a server that
+        does not answer, ``DATABASES`` says.
     :raises SettingsError: ``in_transaction`` is neither, or the database is not supported.
     """
 
@@ -89,9 +92,9 @@ class DatabaseStorageBackend(SessionStorage):
         *,
         using: str = DEFAULT_DB_ALIAS,
         in_transaction: str = "defer",
-        payload_limit: int = payload.DEFAULT_LIMIT,
+        **limits: Unpack[LimitOptions],
     ) -> None:
-        super().__init__(uid, payload_limit=payload_limit)
+        super().__init__(uid, **limits)
         if in_transaction not in ("defer", "decide"):
             reason = f"in_transaction must be 'defer' or 'decide', got {in_transaction!r}."
             raise SettingsError(reason)
@@ -180,6 +183,23 @@ class DatabaseStorageBackend(SessionStorage):
         return list(uids)[:limit]
 
     @classmethod
+    def sessions(
+        cls,
+        limit: int,
+        *,
+        after: str = "",
+        unchanged_since: datetime | None = None,
+        **options: Any,
+    ) -> list[str]:
+        storage = cls("-", **options)
+        rows = Session.objects.using(storage.using).filter(uid__gt=after)
+        if unchanged_since is not None:
+            rows = rows.filter(clock__lt=unchanged_since)
+        with reported():
+            found = rows.exclude(phase=Phase.PURGED).order_by("uid").values_list("uid", flat=True)
+            return list(found[:limit])
+
+    @classmethod
     def ticking(cls, limit: int, until: datetime | None, **options: Any) -> Collection[str]:
         storage = cls("-", **options)
         due = Timer.objects.using(storage.using).filter(due_at__lte=until or storage.now())
@@ -239,9 +259,14 @@ class DatabaseStorageBackend(SessionStorage):
         with reported():
             return list(waiting.order_by("pk").values_list("pk", "manager"))
 
-    def manager_name(self) -> str | None:
+    def standing(self) -> Standing:
         head = self._query(self._head)
-        return head.manager if head else None
+        if head is None:
+            return Standing()
+        changed_at = from_instant(head.clock)
+        return Standing(
+            phase=Phase(head.phase), seq=head.seq, changed_at=changed_at, manager=head.manager
+        )
 
     def decide_deferred(self, ref: int, hooks: Hooks) -> Transition | None:
         with reported():
@@ -271,6 +296,9 @@ class DatabaseStorageBackend(SessionStorage):
     def drop_deferred(self, ref: int) -> None:
         with reported():
             DeferredFiring.objects.using(self.using).filter(pk=ref, uid=self.uid).delete()
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return transaction.atomic(using=self.using)
 
     def when_committed(self, do: Callable[[], None]) -> None:
         after_commit(do, self.using)
@@ -329,7 +357,7 @@ class DatabaseStorageBackend(SessionStorage):
             with connections[self.using].cursor() as cursor:
                 return read(cast(Cursor, cursor))
 
-        return persistently(connections[self.using], attempt)
+        return persistently(connections[self.using], attempt, self.limits.server_timeout)
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""
@@ -344,7 +372,7 @@ class DatabaseStorageBackend(SessionStorage):
             with transaction.atomic(using=self.using), connection.cursor() as cursor:
                 return work(cast(Cursor, cursor))
 
-        return persistently(connection, attempt)
+        return persistently(connection, attempt, self.limits.server_timeout)
 
     def _decide(self, cursor: Cursor, event: Event, verdicts: Verdicts) -> Transition:
         sql = self._deciding
@@ -377,7 +405,7 @@ class DatabaseStorageBackend(SessionStorage):
             if head is not None:
                 break
             now = to_instant(self.now())
-            cursor.execute(sql.open_session, [self.uid, now, STATE_VERSION, now])
+            cursor.execute(sql.open_session, [self.uid, now, VERSION_OF_NAMES, now])
             head = self._touch(cursor, sql, firings)
         if head is None and opens_session:
             raise StorageUnavailable(self.name, f"session {self.uid!r} is deleted all the time")

@@ -12,10 +12,16 @@ from triggers import payload
 from triggers.configuration import restore
 from triggers.engine import Pending, SessionState, compile_plan
 from triggers.exceptions import StateVersionError
-from triggers.types import Firing, Instance, Status, TaskConfig, TaskInstance
+from triggers.types import Firing, Instance, Phase, Status, TaskConfig, TaskInstance
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Version of the stored form. Raise it when an older process could not read what is written."""
+
+VERSION_OF_NAMES = 2
+"""The version that firings of several names need."""
+
+VERSION_OF_PHASES = 3
+"""The version that a session needs which is not open: an older process would go on with it."""
 
 _INSTANCE_FIELDS = tuple(each.name for each in fields(Instance))
 _TIMES = frozenset({"created_at", "changed_at", "due_at", "not_before", "timer_at"})
@@ -42,7 +48,9 @@ def plain(value: Any) -> Any:
 def dump_state(state: SessionState) -> dict[str, Any]:
     """What a state holds beside its configuration and its instances, as plain JSON."""
     return {
-        "version": STATE_VERSION,
+        # Not more than it needs, so that older processes go on with it during a deploy.
+        "version": VERSION_OF_NAMES if state.phase is Phase.OPEN else VERSION_OF_PHASES,
+        "phase": state.phase.value,
         "seq": state.seq,
         "clock": _iso(state.clock),
         "manager": state.manager,
@@ -64,6 +72,7 @@ def load_state(
         raise StateVersionError(uid, version, STATE_VERSION)
     state = SessionState(
         plan=compile_plan(restore(payload.dump(plain(configs)))),
+        phase=Phase(metas.get("phase", Phase.OPEN)),
         seq=metas.get("seq", 0),
         clock=_time(metas.get("clock")),
         manager=metas.get("manager"),

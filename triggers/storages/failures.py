@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, TypeVar
 
 from django.db.utils import Error as DatabaseError
@@ -15,7 +16,6 @@ from triggers.exceptions import StorageUnavailable
 
 T = TypeVar("T")
 
-_ATTEMPTS = 20
 _LONGEST_PAUSE = 0.25  # seconds
 
 _TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
@@ -39,27 +39,28 @@ def reported() -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def persistently(connection: Any, attempt: Callable[[], T]) -> T:
+def persistently(connection: Any, attempt: Callable[[], T], timeout: float) -> T:
     """Do something that others may get in the way of, again until it succeeds.
 
     Within a transaction of the caller it is tried once: only the whole could be repeated.
 
     :param connection: the connection of Django that it uses.
     :param attempt: what to do; it has had no effect when it raises.
-    :raises StorageUnavailable: it failed for another reason, or too often.
+    :param timeout: seconds after which it is not begun again.
+    :raises StorageUnavailable: it failed for another reason, or until the time was up.
     """
-    for attempts_left in reversed(range(_ATTEMPTS)):
+    deadline = time.monotonic() + timeout
+    for failures in count(1):
         try:
             return attempt()
         except DatabaseError as error:
             if connection.in_atomic_block:
                 raise unavailable(error) from error
-            if not attempts_left or not is_transient(error):
+            if time.monotonic() > deadline or not is_transient(error):
                 connection.close_if_unusable_or_obsolete()
                 raise unavailable(error) from error
         # Full jitter, so that those who met once do not meet again.
-        most = min(0.002 * 2 ** (_ATTEMPTS - attempts_left), _LONGEST_PAUSE)
-        time.sleep(random.uniform(0, most))
+        time.sleep(random.uniform(0, min(0.002 * 2 ** min(failures, 10), _LONGEST_PAUSE)))
     raise AssertionError("the last attempt returns or raises")  # pragma: no cover  # for mypy
 
 

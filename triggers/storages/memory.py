@@ -17,8 +17,9 @@ from triggers.storages.whole import (
     is_overdue,
     select_firings,
     select_instances,
+    standing_of,
 )
-from triggers.types import Firing, Instance
+from triggers.types import Firing, Instance, Phase, Standing
 
 
 class MemoryStorageBackend(SessionStorage):
@@ -55,9 +56,9 @@ class MemoryStorageBackend(SessionStorage):
         with session.lock:
             return select_firings(session.state, seqs, latest=latest)
 
-    def manager_name(self) -> str | None:
+    def standing(self) -> Standing:
         session = self._sessions.get(self.uid)
-        return session.state.manager if session else None
+        return standing_of(session.state) if session else Standing()
 
     def delete(self) -> None:
         self._sessions.pop(self.uid, None)
@@ -83,6 +84,25 @@ class MemoryStorageBackend(SessionStorage):
                 if has_due_timers(session.state, until or cls(uid, **options).now()):
                     found.append(uid)
         return found
+
+    @classmethod
+    def sessions(
+        cls,
+        limit: int,
+        *,
+        after: str = "",
+        unchanged_since: datetime | None = None,
+        **options: Any,
+    ) -> list[str]:
+        found = []
+        for uid in sorted(uid for uid in list(cls._sessions) if uid > after):
+            standing = cls(uid, **options).standing()
+            changed_at = standing.changed_at
+            if standing.phase is Phase.PURGED or changed_at is None:
+                continue
+            if unchanged_since is None or changed_at < unchanged_since:
+                found.append(uid)
+        return found[:limit]
 
     @classmethod
     def clear(cls) -> None:

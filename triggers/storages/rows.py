@@ -20,7 +20,7 @@ from triggers.engine import (
 from triggers.engine.plan import SETTLED
 from triggers.engine.state import InstanceKey
 from triggers.models import from_instant, to_instant
-from triggers.storages.document import STATE_VERSION
+from triggers.storages.document import VERSION_OF_NAMES, VERSION_OF_PHASES
 from triggers.storages.sql import (
     Cursor,
     Statements,
@@ -31,7 +31,7 @@ from triggers.storages.sql import (
     instance_row,
 )
 from triggers.storages.whole import require_instance
-from triggers.types import Firing, Instance, Status
+from triggers.types import Firing, Instance, Phase, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,12 @@ class Head:
     digest: str | None
     manager: str | None
     version: int
+    phase: str
 
     @classmethod
     def absent(cls, now: int | None) -> Head:
         """Stands for a session that does not exist."""
-        return cls(0, 0, 0, now or 0, None, None, 0)
+        return cls(0, 0, 0, now or 0, None, None, 0, Phase.OPEN.value)
 
 
 def read_state(
@@ -68,6 +69,7 @@ def read_state(
     state = SessionState(
         plan=plan,
         is_whole=False,
+        phase=Phase(head.phase),
         seq=head.seq - head.reserved,
         clock=from_instant(head.clock),
         manager=head.manager,
@@ -130,14 +132,15 @@ def write_transition(
     plan, configuration = transition.plan, transition.plan.configuration
     clock = to_instant(transition.clock)
     is_later = clock is not None and clock > head.clock
-    # An older version could not read a firing of several names.
-    is_newer = head.version < STATE_VERSION and any(each.also for each in transition.firings)
-    is_newer = is_newer or transition.configured
-    if is_newer or transition.manager or transition.seq != head.seq or is_later:
+    version, phase = _needed_version(head, transition), transition.phase or head.phase
+    is_other = version != head.version or phase != head.phase or transition.configured
+    if is_other or transition.manager or transition.seq != head.seq or is_later:
         digest = configuration.digest if transition.configured else head.digest
         manager = transition.manager or head.manager
-        version = STATE_VERSION if is_newer else head.version
-        row = [transition.seq, clock, digest, manager, version, head.id]
+        if transition.phase is Phase.PURGED:
+            _remove_contents(cursor, sql, head)
+            digest = manager = None
+        row = [transition.seq, clock, digest, manager, version, str(phase), head.id]
         cursor.execute(sql.close_session, row)
     _write_firings(cursor, sql, head, transition.firings)
     _write_instances(cursor, sql, head, state, transition)
@@ -157,6 +160,21 @@ def write_transition(
             cursor.execute(sql.add_pending, [head.id, pending.ref, pending.kind, data, due_at])
     for ref in transition.done:
         cursor.execute(sql.remove_pending, [head.id, ref])
+
+
+def _needed_version(head: Head, transition: Transition) -> int:
+    """The version of what is stored: not more than it needs, for the sake of older processes."""
+    needed = head.version
+    if transition.configured or any(each.also for each in transition.firings):
+        needed = max(needed, VERSION_OF_NAMES)
+    if transition.phase is not None:
+        needed = max(needed, VERSION_OF_PHASES)
+    return needed
+
+
+def _remove_contents(cursor: Cursor, sql: Statements, head: Head) -> None:
+    for statement in sql.remove_contents:
+        cursor.execute(statement, [head.id])
 
 
 def _read_numbered(
@@ -223,6 +241,11 @@ def _read_rarely(
         for firing in firings_of(cursor.fetchall()):
             state.firings[firing.seq] = firing
             state.keys[reads.key] = firing.seq
+    if reads.unresolved:
+        cursor.execute(sql.read_unresolved, [head.id])
+        _add_instances(state, cursor.fetchall())
+        cursor.execute(sql.all_pending, [head.id])
+        _add_pending(state, cursor.fetchall())
     if reads.ref is not None:
         cursor.execute(sql.read_pending, [head.id, reads.ref])
         _add_pending(state, cursor.fetchall())

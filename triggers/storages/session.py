@@ -2,7 +2,7 @@
 
 Longer than 400 lines because that is one thing to its users: a session to look into.
 
-A storage writes the six methods that :class:`SessionStorage` marks as abstract. Everything else
+A storage writes the seven methods that :class:`SessionStorage` marks as abstract. Everything else
 here, the inspection of chapter "Inspecting State" included, is built on them once.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from triggers import payload
 from triggers.clock import current_time
@@ -25,7 +25,7 @@ from triggers.engine.plan import EMPTY_PLAN, Plan
 from triggers.engine.plan import held as held_by
 from triggers.engine.state import Transition
 from triggers.engine.verdicts import Verdicts
-from triggers.exceptions import InstanceNotFound, UnknownTask
+from triggers.exceptions import InstanceNotFound, SettingsError, UnknownTask
 from triggers.explain import (
     FiringExplanation,
     InstanceExplanation,
@@ -35,12 +35,14 @@ from triggers.explain import (
     explain_firing,
 )
 from triggers.judging import with_verdicts
+from triggers.limits import DEFAULT_LIMITS, LimitOptions, Limits
 from triggers.logging import has_unresolved_logs
 from triggers.transactions import in_tests_transaction
 from triggers.types import (
     BY_HAND,
     Firing,
     Instance,
+    Standing,
     Status,
     TaskConfig,
     TaskInstance,
@@ -54,16 +56,23 @@ class SessionStorage(ABC):
     """One session in a storage.
 
     :param uid: the session's uid, a non-empty string.
-    :param payload_limit: bytes of JSON that the kwargs of one firing, or one result, may take.
+    :param limits: what bounds the session and the work on it, by name: the fields of
+        :class:`~triggers.limits.Limits`.
     :raises InvalidUid: ``uid`` is no usable session uid.
+    :raises SettingsError: a limit is no usable number.
     """
 
     name: ClassVar[str]
     """The name under which the storage is registered."""
 
-    def __init__(self, uid: str, *, payload_limit: int = payload.DEFAULT_LIMIT) -> None:
+    def __init__(self, uid: str, **limits: Unpack[LimitOptions]) -> None:
         self.uid = check_uid(uid)
-        self.payload_limit = payload_limit
+        self.limits = Limits(**limits) if limits else DEFAULT_LIMITS
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes of JSON that the kwargs of one firing, or one result, may take."""
+        return self.limits.payload_limit
 
     # -- the port: what a storage writes --------------------------------------------------------
 
@@ -95,8 +104,12 @@ class SessionStorage(ABC):
         """Firings by sequence number, oldest first: these, or the latest of each trigger."""
 
     @abstractmethod
+    def standing(self) -> Standing:
+        """How far the session has come, without its contents (of an unknown one: the default)."""
+
+    @abstractmethod
     def delete(self) -> None:
-        """Remove everything that is stored about this session."""
+        """Remove everything that is stored about this session, that it existed included."""
 
     @classmethod
     @abstractmethod
@@ -117,12 +130,30 @@ class SessionStorage(ABC):
         """
         return ()
 
+    @classmethod
+    def sessions(
+        cls,
+        limit: int,
+        *,
+        after: str = "",
+        unchanged_since: datetime | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Uids of at most ``limit`` sessions, in an order that stays.
+
+        Those that have been purged are not among them.
+
+        :param after: begin after this uid.
+        :param unchanged_since: only those that were last decided on before this moment.
+        :param options: the keyword arguments with which the storage is constructed.
+        :raises NotImplementedError: the storage cannot list its sessions.
+        """
+        raise NotImplementedError(f"The {cls.name} storage cannot list its sessions.")
+
     @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments that make a worker open exactly this storage, in plain JSON."""
-        if self.payload_limit == payload.DEFAULT_LIMIT:
-            return {}
-        return {"payload_limit": self.payload_limit}
+        return self.limits.chosen()
 
     @property
     def defers_firings(self) -> bool:
@@ -143,7 +174,7 @@ class SessionStorage(ABC):
 
     def manager_name(self) -> str | None:
         """Name of the manager class that configured the session, if somebody did."""
-        return None
+        return self.standing().manager
 
     def decide_deferred(self, ref: int, hooks: Hooks) -> Transition | None:
         """Decide a deferred firing; ``None`` if somebody else has done so."""
@@ -153,6 +184,16 @@ class SessionStorage(ABC):
     def is_confined(self) -> bool:
         """Whether other threads could not see what happens here (in a test's transaction)."""
         return in_tests_transaction()
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A transaction that what the storage commits in a ``with`` block becomes part of.
+
+        :raises SettingsError: the storage is not in a database.
+        """
+        raise SettingsError(
+            f"The {self.name} storage has no transactions, which a task with transactional=True "
+            "needs. Use the database storage, or leave transactional out."
+        )
 
     def when_committed(self, do: Callable[[], None]) -> None:
         """Call ``do`` once what was stored is visible to others: at once, or at the commit."""

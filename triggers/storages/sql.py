@@ -40,6 +40,16 @@ INSTANCE_COLUMNS = (
 )
 FIRING_COLUMNS = ("seq", "trigger", "kwargs", "at", "key", "cause", "refused")
 
+_CONTENTS = (
+    "awaited",
+    "timer",
+    "passed",
+    "pendingmark",
+    "idempotencykey",
+    "instance",
+    "firing",
+)
+
 _UNSETTLED = tuple(each for each in Status if not each.is_resolved)
 
 
@@ -112,7 +122,7 @@ class Statements:
         self.dialect = dialect
         self.current = current
         sql = dialect.sql
-        head = '"id", "seq", "clock", "configuration_id", "manager", "version"'
+        head = '"id", "seq", "clock", "configuration_id", "manager", "version", "phase"'
         instance = _columns(INSTANCE_COLUMNS)
         of_instance = '"session_id" = %s AND "task" = %s AND "number" = %s'
 
@@ -133,7 +143,7 @@ class Statements:
         )
         self.close_session = sql(
             'UPDATE "triggers_session" SET "seq" = %s, "clock" = %s, "configuration_id" = %s,'
-            ' "manager" = %s, "version" = %s WHERE "id" = %s'
+            ' "manager" = %s, "version" = %s, "phase" = %s WHERE "id" = %s'
         )
         self.add_configuration = sql(
             dialect.insert_or_ignore.format(
@@ -162,6 +172,10 @@ class Statements:
         self.read_waiting = sql(
             f'SELECT {instance} FROM "triggers_instance"'
             ' WHERE "session_id" = %s AND "status" = %s AND "task" = %s' + current
+        )
+        self.read_unresolved = sql(
+            f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s'
+            f' AND "status" IN ({", ".join(repr(each.value) for each in _UNSETTLED)})' + current
         )
         self.due_instances = sql(
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s AND "due_at" <= %s'
@@ -256,6 +270,9 @@ class Statements:
             f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s AND "due_at" <= %s'
             f' ORDER BY "id"{current}'
         )
+        self.all_pending = sql(
+            f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s{current}'
+        )
         self.add_pending = sql(
             f'INSERT INTO "triggers_pendingmark" ("session_id", {mark}) VALUES (%s, %s, %s, %s, %s)'
         )
@@ -265,6 +282,9 @@ class Statements:
         self.remove_pending = sql(
             'DELETE FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'
         )
+        self.remove_contents = [
+            sql(f'DELETE FROM "triggers_{table}" WHERE "session_id" = %s') for table in _CONTENTS
+        ]
         self.remove_deferred = sql(
             'DELETE FROM "triggers_deferredfiring" WHERE "id" = %s AND "uid" = %s'
         )

@@ -9,7 +9,7 @@ from triggers.engine import Event, SessionState, Transition, Verdicts, decide
 from triggers.engine.state import InstanceKey
 from triggers.exceptions import InstanceNotFound
 from triggers.storages.session import SessionStorage
-from triggers.types import Firing, Instance
+from triggers.types import Firing, Instance, Standing
 
 
 def commit(
@@ -65,12 +65,22 @@ def select_firings(
     return [state.firings[seq] for seq in sorted(wanted) if seq in state.firings]
 
 
+def standing_of(state: SessionState) -> Standing:
+    """How far a whole session has come."""
+    return Standing(phase=state.phase, seq=state.seq, changed_at=state.clock, manager=state.manager)
+
+
 def is_overdue(state: SessionState, storage: SessionStorage) -> bool:
     """Whether recovery has something to do in a whole session."""
-    now = storage.now()
+    due = due_at(state)
+    return due is not None and due <= storage.now()
+
+
+def due_at(state: SessionState) -> datetime | None:
+    """When recovery has something to do in a whole session, unless something happens before."""
     times = [state.instances[key].due_at for key in state.due]
     times += [pending.due_at for pending in state.pending.values()]
-    return any(time is not None and time <= now for time in times)
+    return min((time for time in times if time is not None), default=None)
 
 
 def has_due_timers(state: SessionState, until: datetime) -> bool:

@@ -49,7 +49,7 @@ IMPOSSIBLE = {
     "abandoned": {"unstarted", "scheduled", "running", "finished", "failed", "replayed", "skipped"},
     "unstarted": {"finished", "failed", "replayed", "skipped"},
     "failed": {"unstarted", "running", "finished", "abandoned"},
-    "scheduled": {"unstarted", "finished", "replayed", "abandoned"},
+    "scheduled": {"unstarted", "finished", "replayed", "skipped"},
 }
 """What must not be possible by hand."""
 

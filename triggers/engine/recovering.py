@@ -1,0 +1,102 @@
+"""What recovery does in a session: it acts on what was committed as to be done, and was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from triggers import payload
+from triggers.engine.draft import RESEND_AFTER, RESEND_AT_MOST, Draft
+from triggers.engine.events import Event
+from triggers.engine.plan import Plan
+from triggers.engine.rest import ask_all, come_to_rest, conclude
+from triggers.engine.rules import announce, arguments_of, described
+from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
+from triggers.exceptions import WorkerLost
+from triggers.types import Instance, Phase, Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recover(Event):
+    """Recovery looks at what is due. Outcome: the marks that it takes over.
+
+    Due instances are handed to a runner again, and are due later the next time. A running one is
+    due when its lease has run out: the next attempt of the same instance may begin, or, after too
+    many of them, it fails.
+
+    :ivar attempts: how many workers may be lost with one instance.
+    """
+
+    attempts: int = 3
+    hooks: Hooks = NO_HOOKS
+
+    @property
+    def can_wait(self) -> bool:
+        return True
+
+    def reads(self, plan: Plan) -> Reads:
+        return Reads(due=True)
+
+    def apply(self, draft: Draft) -> Transition:
+        taken = [
+            replace(pending, due_at=draft.present + RESEND_AFTER)
+            for pending in draft.state.pending.values()
+            if pending.due_at <= draft.present
+        ]
+        draft.pending.extend(taken)
+        for key in sorted(draft.state.due):
+            instance = draft.instance(key)
+            if instance.due_at is None or instance.due_at > draft.present:
+                continue
+            if instance.status is Status.RUNNING:
+                _take_back(draft, instance, self.attempts)
+            else:
+                _send_again(draft, key, instance)
+        come_to_rest(draft)
+        return conclude(draft, outcome=tuple(taken))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done(Event):
+    """Something that was pending has been done."""
+
+    ref: str
+    hooks: Hooks = NO_HOOKS
+
+    def reads(self, plan: Plan) -> Reads:
+        return Reads(ref=self.ref)
+
+    def apply(self, draft: Draft) -> Transition:
+        known = draft.state.pending.get(self.ref)
+        if known is not None and known.kind == "cascade":
+            ask_all(draft)
+        return conclude(draft, done=() if known is None else (self.ref,))
+
+
+def _send_again(draft: Draft, key: InstanceKey, instance: Instance) -> None:
+    pause = min(RESEND_AFTER * 2 ** min(instance.sends + 1, 16), RESEND_AT_MOST)
+    draft.put(instance.but(due_at=draft.present + pause, sends=instance.sends + 1))
+    draft.scheduled[key] = None
+
+
+def _take_back(draft: Draft, instance: Instance, attempts: int) -> None:
+    """End an attempt whose worker was not heard of until the end of its lease."""
+    ended = {"attempt": instance.attempt, "started_at": instance.changed_at.isoformat()}
+    lost = [*instance.metadata.get("lost_attempts", ()), ended]
+    metadata: dict[str, Any] = {**instance.metadata, "lost_attempts": lost}
+    if instance.attempt < attempts and draft.state.phase is not Phase.CANCELLED:
+        draft.put(draft.moved(instance, Status.SCHEDULED, metadata=metadata, sends=0))
+        return
+    exception = described(WorkerLost(instance.name, instance.attempt))
+    metadata["exception"] = exception
+    arguments = arguments_of(draft, (instance.task, instance.number))
+    failed = draft.moved(instance, Status.FAILED, metadata=metadata)
+    draft.put(failed)
+    failure = {
+        "type": exception["type"],
+        "types": exception["types"],
+        "message": exception["message"],
+        "kwargs": arguments,
+        "attempt": instance.retries + instance.attempt,
+    }
+    announce(draft, failed, f"{instance.task}:failed", payload.dump(failure))

@@ -1,0 +1,76 @@
+"""What bounds a session and the work on it; each number can be set per storage.
+
+The numbers are options of the storage (``OPTIONS`` in ``TRIGGERS``), because they travel with it to
+the workers: who claims an instance, and who looks whether its worker still lives, must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from triggers import payload
+from triggers.exceptions import SettingsError
+
+
+class LimitOptions(TypedDict, total=False):
+    """Keyword arguments of every storage; times in seconds. See :class:`Limits`."""
+
+    payload_limit: int
+    firings_limit: int
+    lease: float
+    heartbeat: float
+    attempts: int
+    server_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one session.
+
+    :ivar payload_limit: bytes of JSON that the kwargs of one firing, or one result, may take.
+    :ivar firings_limit: firings that are recorded in a session before ``fire`` refuses more.
+    :ivar lease: seconds for which a worker that has claimed an instance is taken to be alive.
+    :ivar heartbeat: seconds after which a living worker renews its lease.
+    :ivar attempts: how many workers may be lost with one instance before it fails.
+    :ivar server_timeout: seconds that an operation waits for a server before it gives up.
+    """
+
+    payload_limit: int = payload.DEFAULT_LIMIT
+    firings_limit: int = 100_000
+    lease: float = 60.0
+    heartbeat: float = 15.0
+    attempts: int = 3
+    server_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("payload_limit", "firings_limit", "attempts"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise SettingsError(f"{name} must be an int of at least 1, got {value!r}.")
+        for name in ("lease", "heartbeat", "server_timeout"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+                raise SettingsError(f"{name} must be a number of seconds above 0, got {value!r}.")
+        if self.heartbeat * 2 > self.lease:
+            raise SettingsError(
+                f"heartbeat ({self.heartbeat} s) must be at most half of lease ({self.lease} s): "
+                "one lost heartbeat must not cost a living worker its lease."
+            )
+
+    @property
+    def lease_time(self) -> timedelta:
+        """The lease as a duration."""
+        return timedelta(seconds=self.lease)
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that differ from the defaults, by name, in plain JSON."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        }
+
+
+DEFAULT_LIMITS = Limits()
