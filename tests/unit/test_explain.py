@@ -16,6 +16,7 @@ from tests.unit.explained import (
     fire_at,
     firing,
     instance,
+    summary,
     task,
     told,
     whole,
@@ -24,6 +25,7 @@ from tests.unit.pure_session import NOW, PureSession
 from triggers import payload
 from triggers.conditions import predicate
 from triggers.engine.events import Fire
+from triggers.engine.phases import Cancel, Close, Purge
 from triggers.exceptions import InstanceNotFound, UnknownTask
 from triggers.explain import FiringNotFound, effects
 from triggers.explain.values import SessionExplanation
@@ -155,6 +157,19 @@ Session order:1, 2026-11-21T12:00:00Z: 2 tasks, 3 firings
         assert told(few)[-1] == "and 1 more"
         assert told(session)[-1] == "and 3 more"
         assert told(session)[-2] == "odd9 (once, last as firing 10)"
+
+    def test_a_session_that_is_over_says_so(self) -> None:
+        session = a_task(after=["a", "b"])
+        session.fire("a")
+        session.do(Close())
+        title = "Session order:1 (closed), 2026-11-21T12:00:00Z: 1 task, 1 firing"
+        assert told(session)[0] == title
+        session.do(Cancel())
+        assert told(session)[0].startswith("Session order:1 (cancelled), ")
+        assert summary(session).endswith("12:00:00Z: the session was cancelled")
+        session.do(Purge())
+        assert told(session) == ["Session order:1 is purged: its data have been removed."]
+        assert whole(session).to_json()["phase"] == "purged"
 
     def test_an_empty_session_says_so(self) -> None:
         found = whole(PureSession())
@@ -538,6 +553,9 @@ class TestJson:
             "failure": None,
             "not_before": None,
             "sends": 0,
+            "lease_until": None,
+            "is_overdue": False,
+            "lost": [],
             "outcomes": [],
             "filtered": {
                 "latest": [
@@ -607,6 +625,7 @@ class TestJson:
                 }
             ],
             "unheard": [{"name": "odd", "fired": 1, "latest": ref}],
+            "phase": "open",
         }
         assert task(session).to_json() == {"kind": "task", **found["tasks"][0]}
 

@@ -27,6 +27,7 @@ from tests.unit.pure_session import NOW, PureSession
 from triggers import payload
 from triggers.engine.by_hand import Clone, Create, Replay
 from triggers.engine.lifecycle import Retry
+from triggers.engine.recovering import Recover
 from triggers.explain import look
 from triggers.types import Status
 
@@ -263,12 +264,40 @@ t_x#0 is scheduled since 2026-11-21T12:00:05Z: no worker has started it yet
   it holds: a (firing 1), b (firing 2)"""
         )
 
+    def test_a_worker_that_is_not_heard_of(self) -> None:
+        session = a_task(after=["a"])
+        session.fire("a")
+        session.start("t_x#0")
+        session.move_on(60)
+        assert summary(session) == (
+            "t_x#0 is running since 2026-11-21T12:00:00Z, but nothing was heard of its worker "
+            "until 2026-11-21T12:01:00Z: recovery will take it back"
+        )
+        assert instance(session).is_overdue
+        session.do(Recover())
+        lost = "attempt 1, started on 2026-11-21T12:00:00Z, was lost with its worker"
+        assert lost in told(session, "t_x#0")
+        assert instance(session).to_json()["lost"] == [
+            {"attempt": 1, "started_at": "2026-11-21T12:00:00+00:00"}
+        ]
+
+    def test_a_running_one_whose_lease_no_version_wrote(self) -> None:
+        session = a_task(after=["a"])
+        session.fire("a")
+        session.start("t_x#0")
+        key = ("t_x", 0)
+        session.state.instances[key] = replaced(session.state.instances[key], due_at=None)
+        assert summary(session) == "t_x#0 is running since 2026-11-21T12:00:00Z"
+
     def test_running_and_finished(self) -> None:
         session = a_task(after=["a"])
         session.fire("a")
         session.move_on(5)
         session.start("t_x#0")
-        assert summary(session) == "t_x#0 is running since 2026-11-21T12:00:05Z"
+        assert summary(session) == (
+            "t_x#0 is running since 2026-11-21T12:00:05Z; its worker has a lease until "
+            "2026-11-21T12:01:05Z"
+        )
         session.move_on(5)
         session.finish("t_x#0")
         assert summary(session) == "t_x#0 finished on 2026-11-21T12:00:10Z"

@@ -20,6 +20,7 @@ from triggers.explain.values import (
     Failure,
     Filtered,
     InstanceExplanation,
+    LostAttempt,
     Verdict,
 )
 from triggers.types import Instance, Status
@@ -39,6 +40,7 @@ class Judgement:
 def instance_of(look: Look, instance: Instance) -> InstanceExplanation:
     """Why an instance is what it is."""
     status, metadata = instance.status, instance.metadata
+    lease_until = instance.due_at if status is Status.RUNNING else None
     waited = status in (Status.UNSTARTED, Status.ABANDONED)
     made_by, successor = look.creator_of(instance), look.successors.get(instance.name)
     return InstanceExplanation(
@@ -60,6 +62,14 @@ def instance_of(look: Look, instance: Instance) -> InstanceExplanation:
         failure=_failure(metadata.get("exception")) if _has_failed(instance) else None,
         not_before=instance.not_before,
         sends=instance.sends,
+        lease_until=lease_until,
+        is_overdue=lease_until is not None and lease_until <= look.now,
+        lost=tuple(
+            LostAttempt(
+                attempt=each["attempt"], started_at=datetime.fromisoformat(each["started_at"])
+            )
+            for each in metadata.get("lost_attempts", ())
+        ),
         outcomes=tuple(look.ref(each) for each in look.outcomes.get(instance.name, ())),
         filtered=look.filtered(instance.task) if waited else Filtered(),
     )

@@ -36,6 +36,7 @@ class Look:
 
     def __init__(self, storage: SessionStorage) -> None:
         self.uid = storage.uid
+        self.phase = storage.standing().phase
         # In this order, so that each can only refer to what is in the next.
         instances = list(storage.find_instances())
         self.firings = {each.seq: each for each in storage.find_firings()}

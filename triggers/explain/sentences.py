@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from triggers.explain.wording import MARKS, MOST, Outline, counted, listed, moment, often
-from triggers.types import Status
+from triggers.types import Phase, Status
 
 if TYPE_CHECKING:
     from triggers.explain.effects import Effects, FiringExplanation
@@ -55,8 +55,11 @@ _OPEN = (Status.UNSTARTED, Status.SCHEDULED, Status.RUNNING, Status.FAILED)
 def of_session(session: SessionExplanation) -> Outline:
     """A session: its tasks, then what nobody listens to."""
     if session.is_empty:
-        text = f"Session {session.uid} has no tasks, and nothing was fired in it."
-        return Outline(text, tone="title")
+        what = f"Session {session.uid}{_phase(session)}"
+        empty = "is purged: its data have been removed"
+        if session.phase is not Phase.PURGED:
+            empty = "has no tasks, and nothing was fired in it"
+        return Outline(f"{what} {empty}.", tone="title")
     size = f"{counted(len(session.tasks), 'task')}, {counted(session.firings, 'firing')}"
     lines = [of_task(task, in_session=True) for task in session.tasks]
     if session.undecided:
@@ -72,7 +75,13 @@ def of_session(session: SessionExplanation) -> Outline:
                 ],
             )
         )
-    return Outline(f"Session {session.uid}, {moment(session.at)}: {size}", tuple(lines), "title")
+    what = f"Session {session.uid}{_phase(session)}"
+    return Outline(f"{what}, {moment(session.at)}: {size}", tuple(lines), "title")
+
+
+def _phase(session: SessionExplanation) -> str:
+    is_told = session.phase in (Phase.CLOSED, Phase.CANCELLED)
+    return f" ({session.phase})" if is_told else ""
 
 
 def of_task(task: TaskExplanation, *, in_session: bool = False) -> Outline:
@@ -140,7 +149,7 @@ def summary(instance: InstanceExplanation) -> str:
         case Status.SCHEDULED:
             return f"{name} is scheduled since {since}: no worker has started it yet"
         case Status.RUNNING:
-            return f"{name} is running since {since}"
+            return f"{name} is running since {since}{_lease(instance)}"
         case Status.FINISHED:
             return f"{name} finished on {since}"
         case Status.REPLAYED:
@@ -151,6 +160,15 @@ def summary(instance: InstanceExplanation) -> str:
         case Status.FAILED:
             return f"{name} failed on {since}: {_failure(instance)}"
     return f"{name} was abandoned on {since}: {_abandoned(instance)}"
+
+
+def _lease(instance: InstanceExplanation) -> str:
+    if instance.lease_until is None:
+        return ""
+    until = moment(instance.lease_until)
+    if instance.is_overdue:
+        return f", but nothing was heard of its worker until {until}: recovery will take it back"
+    return f"; its worker has a lease until {until}"
 
 
 def _waiting(conditions: Conditions) -> str:
@@ -173,6 +191,8 @@ def _abandoned(instance: InstanceExplanation) -> str:
         return f"it expired, still waiting{lacked}"
     if reason == "unless":
         return f"its unless held{_by_firing(decision)}"
+    if reason == "cancelled":
+        return "the session was cancelled"
     return reason or "nobody knows why"
 
 
@@ -265,6 +285,9 @@ def _attempts(instance: InstanceExplanation) -> Iterator[Outline]:
             yield Outline(f"handed to a runner again {often(instance.sends)}")
     if instance.attempt > 1:
         yield Outline(f"started {often(instance.attempt)}")
+    for lost in instance.lost:
+        since = moment(lost.started_at)
+        yield Outline(f"attempt {lost.attempt}, started on {since}, was lost with its worker")
     if instance.failure is not None and instance.status is not Status.FAILED:
         yield Outline(f"it had failed: {_failure(instance)}")
 

@@ -38,4 +38,5 @@ def session_of(look: Look) -> SessionExplanation:
         undecided=look.undecided,
         tasks=tuple(task_of(look, each) for each in look.plan.tasks),
         unheard=tuple(unheard),
+        phase=look.phase,
     )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from triggers.explain.sentences import of_instance, of_session, of_task
 from triggers.explain.wording import Outline
-from triggers.types import Status
+from triggers.types import Phase, Status
 
 Verdict = Literal["waits", "ready", "ruled out", "expired"]
 """What conditions, or a deadline, say of an instance that was not decided yet."""
@@ -221,6 +221,14 @@ class Failure(Value):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostAttempt(Value):
+    """An attempt whose worker was not heard of until the end of its lease."""
+
+    attempt: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceExplanation(Explanation):
     """Why an instance is what it is.
 
@@ -235,6 +243,9 @@ class InstanceExplanation(Explanation):
     :ivar replayed_as: the instance that took its place.
     :ivar not_before: the end of a retry's cool-down.
     :ivar sends: how many times it was handed to a runner after the first time.
+    :ivar lease_until: of a running one: until when its worker is taken to be alive.
+    :ivar is_overdue: whether that moment has passed, and nothing was heard of the worker.
+    :ivar lost: attempts whose workers were not heard of again.
     :ivar outcomes: the firings that it has caused.
     :ivar filtered: what was filtered out for its task (of one that waits, or was abandoned).
     """
@@ -259,6 +270,9 @@ class InstanceExplanation(Explanation):
     failure: Failure | None = None
     not_before: datetime | None = None
     sends: int = 0
+    lease_until: datetime | None = None
+    is_overdue: bool = False
+    lost: tuple[LostAttempt, ...] = ()
     outcomes: tuple[FiringRef, ...] = ()
     filtered: Filtered = Filtered()
 
@@ -328,6 +342,7 @@ class SessionExplanation(Explanation):
     :ivar firings: how many there were.
     :ivar undecided: how many were recorded in a transaction, and are not decided yet.
     :ivar unheard: what was fired although no task names it (outcomes of tasks left out).
+    :ivar phase: whether it still takes firings.
     """
 
     kind: ClassVar[str] = "session"
@@ -338,6 +353,7 @@ class SessionExplanation(Explanation):
     undecided: int
     tasks: tuple[TaskExplanation, ...]
     unheard: tuple[Unheard, ...]
+    phase: Phase = Phase.OPEN
 
     @property
     def is_empty(self) -> bool:
