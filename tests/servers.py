@@ -2,7 +2,7 @@
 
 Addresses come from the environment; without it, from the servers' usual ports on this machine.
 Every run makes databases of its own, so that two runs at once do not meet. In Redis, where one
-database is shared, keys of a run begin with ``RUN_ID``.
+database is shared, keys of a run begin with ``RUN_ID``; in RabbitMQ, names of queues do.
 """
 
 import atexit
@@ -26,6 +26,7 @@ RUN_DIRECTORY = Path(tempfile.gettempdir()) / RUN_ID
 
 REQUIRE = "TRIGGERS_TESTS_REQUIRE"
 DATABASE_NAMES = "TRIGGERS_TESTS_DATABASE_NAMES"
+KEY_PREFIX = "TRIGGERS_TESTS_KEY_PREFIX"
 
 # Long enough for a server that is busy, short enough for one that a firewall swallows.
 CONNECT_TIMEOUT = 3  # seconds
@@ -83,6 +84,24 @@ def _probe_redis(url: str) -> str:
         return str(client.info("server")["redis_version"])
 
 
+def _probe_rabbitmq(url: str) -> str:
+    import amqp
+
+    parts = urlsplit(url)
+    connection = amqp.Connection(
+        host=f"{parts.hostname}:{parts.port or 5672}",
+        userid=unquote(parts.username or "guest"),
+        password=unquote(parts.password or "guest"),
+        virtual_host=unquote(parts.path[1:]) or "/",
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+    connection.connect()
+    try:
+        return str(connection.server_properties["version"])
+    finally:
+        connection.close()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
     variable: str
@@ -113,6 +132,11 @@ _KINDS = {
         variable="TRIGGERS_TESTS_REDIS_URL",
         default="redis://127.0.0.1:6379/15",
         probe=_probe_redis,
+    ),
+    "rabbitmq": _Kind(
+        variable="TRIGGERS_TESTS_RABBITMQ_URL",
+        default="amqp://guest:guest@127.0.0.1:5672//",
+        probe=_probe_rabbitmq,
     ),
 }
 
@@ -176,6 +200,14 @@ def redis_url() -> str:
     return url
 
 
+def rabbitmq_url() -> str:
+    """Return the address of the RabbitMQ of this run."""
+    server = find("rabbitmq")
+    if not server.available:
+        raise RuntimeError(str(server))
+    return server.url
+
+
 def required() -> list[str]:
     """Return the servers that this run must not go without."""
     names = [name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip()]
@@ -202,8 +234,41 @@ def database_settings() -> dict[str, dict[str, Any]]:
         else:
             file = RUN_DIRECTORY / "default.sqlite3"
             name = str(file) if alias == "default" else f"test_{RUN_ID}"
-            databases[alias] = {**database, "TEST": {**database.get("TEST", {}), "NAME": name}}
+            # None depends on another, so a run that needs one only makes that one.
+            test = {"DEPENDENCIES": [], **database.get("TEST", {}), "NAME": name}
+            databases[alias] = {**database, "TEST": test}
     return databases
+
+
+def key_prefix() -> str:
+    """Return what the keys of this run begin with in Redis; a process of a test has the same."""
+    return os.environ.get(KEY_PREFIX) or RUN_ID
+
+
+def cache_settings() -> dict[str, dict[str, Any]]:
+    """Return ``CACHES``: both clients of Redis, the documents' examples using the first.
+
+    Where no Redis answers, there is a cache that sessions cannot be kept in.
+    """
+    memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    if not find("redis").available:
+        return {"default": memory, "memory": memory}
+    place = {"LOCATION": redis_url(), "KEY_PREFIX": key_prefix()}
+    return {
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **place},
+        # Their keys differ, so that a test which opens the wrong one finds nothing.
+        "django-redis": {"BACKEND": "django_redis.cache.RedisCache", "VERSION": 2, **place},
+        "memory": memory,
+    }
+
+
+def forget_keys() -> None:
+    """Remove what this run has left in Redis, and nothing else."""
+    import redis
+
+    with redis.Redis.from_url(redis_url()) as client:
+        for key in client.scan_iter(match=f"*{key_prefix()}*", count=1000):
+            client.unlink(key)
 
 
 def subprocess_environment() -> dict[str, str]:
@@ -216,6 +281,7 @@ def subprocess_environment() -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "PYTHONPATH": path,
         DATABASE_NAMES: json.dumps(names),
+        KEY_PREFIX: key_prefix(),
     }
 
 
@@ -248,6 +314,8 @@ def clean_up() -> None:
         name = connection.ops.quote_name(connection.settings_dict["TEST"]["NAME"])
         with connection._nodb_cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {name}{force}")
+    if find("redis").available:
+        forget_keys()
     for server in _started:
         server.stop()
     _started.clear()

@@ -15,4 +15,4 @@ INSTALLED_APPS = [
 
 DATABASES = servers.database_settings()
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = servers.cache_settings()

@@ -5,6 +5,7 @@
 ``triggers.E002``  it names a manager, storage or runner that is not registered
 ``triggers.E003``  its ``OPTIONS`` do not fit the storage
 ``triggers.E004``  SQLite is older than 3.35, which first had ``RETURNING``
+``triggers.E005``  a cache that sessions cannot be kept in, since it cannot lock
 ``triggers.W001``  SQLite without the options that let several writers wait for each other
 ``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
 =================  ==============================================================================
@@ -26,6 +27,7 @@ from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import trigger_managers
 from triggers.runners import default_runner_name, task_runners
 from triggers.storages import storage_backends
+from triggers.storages.cache import CacheStorageBackend
 
 OLDEST_SQLITE = (3, 35)
 
@@ -67,6 +69,8 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
     except (TypeError, SettingsError, ImproperlyConfigured, LookupError, ValueError) as error:
         yield Error(f"{place}['OPTIONS']: {error}", id="triggers.E003")
         return
+    if isinstance(storage, CacheStorageBackend):
+        yield from _check_cache(place, storage)
     if alias.storage == "memory" and runner == "celery":
         yield checks.Warning(
             f"{place}: the memory storage is not shared with Celery workers.",
@@ -76,6 +80,13 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
     using = getattr(storage, "using", None)
     if using is not None and connections[using].vendor == "sqlite":
         yield from _check_sqlite(using)
+
+
+def _check_cache(place: str, storage: CacheStorageBackend) -> Iterator[CheckMessage]:
+    try:
+        storage.server()
+    except (SettingsError, ImproperlyConfigured) as error:
+        yield Error(f"{place}: {error}", id="triggers.E005")
 
 
 def _check_sqlite(alias: str) -> Iterator[CheckMessage]:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import connections
 
 from triggers.engine.lifecycle import Extend
@@ -72,7 +73,8 @@ def _run() -> None:
         for watched in due:
             _beat(watched)
         # A connection of this thread that waits for the next beat would only be in the way.
-        connections.close_all()
+        if settings.configured:
+            connections.close_all()
 
 
 def _wait() -> list[_Watched] | None:

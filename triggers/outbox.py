@@ -80,7 +80,8 @@ def warn_of_limit(manager: TriggerManager, transition: Transition) -> None:
     limit = manager.storage.limits.firings_limit
     if transition.seq * 2 < limit:
         return
-    before = transition.seq - len(transition.firings)
+    # A storage that decides where the data live does not send firings back.
+    before = transition.seq - max(1, len(transition.firings))
     for percent in WARN_AT:
         if before < limit * percent / 100 <= transition.seq:
             message = "The session has recorded %d of the %d firings that it may; then fire refuses"

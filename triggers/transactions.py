@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 _local = threading.local()
@@ -31,6 +32,8 @@ def in_tests_transaction() -> bool:
 
     Then other threads do not see what happens here, and nothing here will be committed.
     """
+    if not settings.configured:  # then nothing has opened a connection
+        return False
     opened = connections.all(initialized_only=True)
     return any(_is_tests(block) for connection in opened for block in connection.atomic_blocks)
 

@@ -54,9 +54,13 @@ class TestCustomStorage(StorageContract):
     sessions = 60
 
 
-class TestCacheInOneProcess(StorageContract):
-    pytestmark = on("default")
+@pytest.mark.server("redis")
+class TestCache(StorageContract):
     storage = "triggers.storages.cache:CacheStorageBackend"
-    shared = False
-    lists_overdue = False
+    environment = CHILD_ENVIRONMENT
     sessions = 60
+
+
+@pytest.mark.server("redis")
+class TestCacheOfDjangoRedis(TestCache):
+    options = {"cache": "django-redis"}

@@ -48,6 +48,7 @@ def test_a_session_in_a_database_lives_as_the_language_says(alias: str, settings
     live(lambda uid: storage_backends.get("database", uid, using=alias), "default")
 
 
+@pytest.mark.server("redis")
 @pytest.mark.django_db(transaction=True)
 def test_a_session_in_a_cache_lives_as_the_language_says() -> None:
     live(lambda uid: storage_backends.get("cache", uid, cache="default"))

@@ -23,6 +23,7 @@ def test_a_session_in_a_database_lives_as_the_reference_says(alias: str) -> None
     explore(Machine, at_least=1, max_examples=16, stateful_step_count=50)
 
 
+@pytest.mark.server("redis")
 @pytest.mark.django_db(transaction=True)
 def test_a_session_in_a_cache_lives_as_the_reference_says() -> None:
     class Machine(SessionMachine):

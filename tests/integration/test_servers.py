@@ -17,6 +17,7 @@ NOWHERE = {
     "TRIGGERS_TESTS_POSTGRESQL_URL": "postgresql://me:secret@127.0.0.1:1/postgres",
     "TRIGGERS_TESTS_MARIADB_URL": "mysql://root@127.0.0.1:1/test",
     "TRIGGERS_TESTS_REDIS_URL": "redis://127.0.0.1:1/0",
+    "TRIGGERS_TESTS_RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1//",
 }
 
 

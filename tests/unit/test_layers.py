@@ -30,8 +30,11 @@ LAYERS = [
     ["storages.memory", "storages.database", "storages.cache", "storages.redis"],
     ["runners.celery_broker", "runners.celery_signals", "runners.celery_requests"],
     ["runners.synchronous", "runners.threads", "runners.celery"],
+    ["rounds"],
     ["recovery"],
     ["timers"],
+    ["supervisor", "retention"],
+    ["celery_tasks"],
     ["checks", "apps", "backtest", "commands", "management"],
     ["testing"],
 ]

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from celery import current_app
-from django.core.cache import cache
 from django.db import connection
 
+from tests import servers
 from tests.acceptance import app
 from tests.acceptance.app import forms, models, runners, tasks
 from triggers.manager import TriggerManager
@@ -50,10 +50,10 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> It
             editor.create_model(model)
     task_runners.register(runners.AwsLambdaRunner)
     forget_tasks()
-    cache.clear()
+    servers.forget_keys()
     with run_tasks_locally("synchronous"):
         yield
-    cache.clear()
+    servers.forget_keys()
     task_runners.unregister(runners.AwsLambdaRunner.name)
     runners.AwsLambdaRunner.sent.clear()
     forget_tasks()

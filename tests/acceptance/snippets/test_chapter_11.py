@@ -6,11 +6,15 @@ import textwrap
 import unittest
 from typing import Any
 
+import pytest
+
 from tests.acceptance.app.models import Subject
 from tests.acceptance.snippets.conftest import Play
 from triggers import CacheStorageBackend, TriggerManager
 from triggers.runners import ThreadingTaskRunner
 from triggers.task import TriggerTask
+
+pytestmark = pytest.mark.server("redis")
 
 
 def run_test_case(case: type[unittest.TestCase]) -> None:

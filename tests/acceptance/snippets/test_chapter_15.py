@@ -16,6 +16,8 @@ from tests.acceptance.snippets.conftest import Play, statuses
 from triggers import CacheStorageBackend
 from triggers.manager import TriggerManager, trigger_managers
 
+pytestmark = pytest.mark.server("redis")
+
 
 def test_chapter_15_1_manager_and_storage_from_settings(play: Play) -> None:
     play(

@@ -19,6 +19,8 @@ from triggers.manager import TriggerManager, trigger_managers
 from triggers.runners import BaseTaskRunner, task_runners
 from triggers.types import TaskInstance
 
+pytestmark = pytest.mark.server("redis")
+
 
 class CustomRunner(BaseTaskRunner):
     """What the snippets call ``app.triggers.CustomRunner``."""

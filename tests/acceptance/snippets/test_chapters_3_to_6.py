@@ -15,7 +15,10 @@ from triggers import CacheStorageBackend
 from triggers.exceptions import ConfigurationError
 from triggers.manager import TriggerManager
 
-pytestmark = pytest.mark.usefixtures("tasks_of_the_document")
+pytestmark = [
+    pytest.mark.server("redis"),
+    pytest.mark.usefixtures("tasks_of_the_document"),
+]
 
 
 def test_chapter_3_first_configuration(trigger_manager: TriggerManager) -> None:

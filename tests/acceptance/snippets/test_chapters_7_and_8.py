@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import pytest
 from django.test import RequestFactory
 
 from tests.acceptance.app.forms import QuestionnaireResponsesForm
@@ -12,6 +13,8 @@ from tests.acceptance.app.models import Subject
 from tests.acceptance.app.tasks import define
 from tests.acceptance.snippets.conftest import Play, statuses
 from triggers.manager import TriggerManager
+
+pytestmark = pytest.mark.server("redis")
 
 IMPORT_SUBJECT = """
     from my_app.models import Subject

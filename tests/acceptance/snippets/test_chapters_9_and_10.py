@@ -15,6 +15,8 @@ from triggers.manager import TriggerManager
 from triggers.task import TriggerTask
 from triggers.types import TaskConfig, TaskInstance
 
+pytestmark = pytest.mark.server("redis")
+
 CONFIGURATION = {
     "t_importSubject": {
         "after": ["firstPageReceived", "questionnaireComplete"],
