@@ -50,6 +50,8 @@ nitpick_ignore = [
     ("py:class", "triggers.conditions.registered.F"),
     ("py:class", "triggers.exceptions.E"),
     ("py:class", "triggers.task.F"),
+    # Where autodoc cannot resolve all of a signature, it prints it as it is written.
+    ("py:class", "timedelta"),
 ]
 # Without intersphinx, which needs a network, nothing outside the package can be linked to.
 nitpick_ignore_regex = [

@@ -304,7 +304,9 @@ def database_params() -> list[Any]:
 
 
 def clean_up() -> None:
-    """Stop what was started, and drop the databases that Django could not, as they were in use."""
+    """Stop what was started, drop the databases that Django could not, as they were in use, and
+    remove what the run has left in a Redis that goes on.
+    """
     from django.db import connections
 
     for connection in connections.all():
@@ -316,6 +318,13 @@ def clean_up() -> None:
             cursor.execute(f"DROP DATABASE IF EXISTS {name}{force}")
     if find("redis").available:
         forget_keys()
+    if redis_url.cache_info().currsize and not _started:
+        import redis
+
+        with redis.Redis.from_url(redis_url()) as client:
+            keys = list(client.scan_iter(match=f"*{RUN_ID}*", count=1000))
+            if keys:
+                client.delete(*keys)
     for server in _started:
         server.stop()
     _started.clear()

@@ -16,6 +16,10 @@ class TriggersConfig(AppConfig):
     def ready(self) -> None:
         # Registering system checks is what importing this module does.
         from triggers import checks  # noqa: F401  # importing is what registers them
+        from triggers.runners import celery_signals
+
+        # Only workers send the signals that this listens to.
+        celery_signals.connect()
 
         # Like the admin: the module `workflows` of every installed app, in every process, so that
         # a worker knows the predicates and providers that a configuration names.

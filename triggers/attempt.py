@@ -197,16 +197,23 @@ class Attempt:
 
 
 def claim(
-    manager: TriggerManager, instance: str, *, early: bool = False, owner: str = ""
+    manager: TriggerManager,
+    instance: str,
+    *,
+    early: bool = False,
+    owner: str = "",
+    expires: timedelta | None = None,
 ) -> Attempt | None:
     """Start an instance; ``None`` (and a log record) if it may not be started here and now.
 
     :param early: do not wait for the end of a retry's cool-down.
-    :param owner: whose attempt it is; its token begins with this and a colon.
+    :param owner: id of the message that starts it, with which its token begins.
+    :param expires: how long after it could have been started it is too late, and it fails.
     """
-    token = f"{owner}:{uuid4().hex[:16]}" if owner else uuid4().hex
+    token = f"{beginning_of(owner)}{uuid4().hex[:16]}" if owner else uuid4().hex
     lease = manager.storage.limits.lease_time
-    event = Claim(key=split_instance_name(instance), token=token, early=early, lease=lease)
+    key = split_instance_name(instance)
+    event = Claim(key=key, token=token, early=early, lease=lease, expires=expires)
     try:
         transition = manager.apply(event)
         wait = transition.outcome
@@ -223,10 +230,20 @@ def claim(
             reason = f"its cool-down ends in {transition.outcome}, and recovery sends it then"
         _log_dropped(manager, instance, "%s of %s was dropped: " + reason, "start")
         return None
+    if transition.outcome.status is Status.FAILED:
+        reason = transition.outcome.metadata["exception"]["message"]
+        about = {"action": "fail", "session": manager.storage.uid, "instance": instance}
+        log(logging.ERROR, "%s", reason, **about)
+        return None
     claimed = manager.storage.present(transition.outcome, transition.plan)
     attempt = Attempt(manager, claimed, token)
     heartbeat.begin(attempt)
     return attempt
+
+
+def beginning_of(owner: str) -> str:
+    """How the tokens of attempts begin that this message has started."""
+    return f"{owner[:40]}:"
 
 
 def _log_dropped(

@@ -7,6 +7,7 @@ attributes, and reads as a sentence that says what to do. Nothing here imports a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -271,6 +272,24 @@ class SessionFull(TriggersError, OverflowError):
         return (
             f"{session} has recorded {self.limit:,} firings, which is its limit. Begin another "
             "session, or raise OPTIONS['firings_limit'] in TRIGGERS."
+        )
+
+
+class TaskExpired(TriggersError, TimeoutError):
+    """An instance was not started within the time that its task's ``expires`` allows.
+
+    :ivar instance: the instance, which has failed.
+    :ivar expires: the time allowed.
+    :ivar waited: how long it had been ready to be started.
+    """
+
+    def __init__(self, instance: str, expires: timedelta, waited: timedelta) -> None:
+        self.instance = instance
+        self.expires = expires
+        self.waited = waited
+        super().__init__(
+            f"{instance} was not started within {expires} of being ready, but after {waited}. "
+            "Are there enough workers for its queue?"
         )
 
 

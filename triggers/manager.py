@@ -18,17 +18,18 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from triggers import conf, outbox, payload, runners
+from triggers.asynchronous import AsyncMethods
 from triggers.attempt import failure_of
 from triggers.configuration import parse, suspicions
 from triggers.engine import Event, Hooks, Transition
 from triggers.engine.by_hand import Replay, SetStatus, SkipFailed
 from triggers.engine.configuring import Configure
 from triggers.engine.events import Fire
+from triggers.engine.lifecycle import Refuse
 from triggers.engine.phases import Cancel, Close, Purge
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,
-    InvalidTransition,
     InvalidTrigger,
     SessionClosed,
     SessionFull,
@@ -69,7 +70,7 @@ _HOOKS = {
 }
 
 
-class TriggerManager:
+class TriggerManager(AsyncMethods):
     """Fires triggers into one session and looks after its task instances.
 
     :param storage: the session, in a storage: ``DatabaseStorageBackend("order:42")``.
@@ -378,8 +379,7 @@ class TriggerManager:
         if hooks != event.hooks:
             event = event.under(hooks)
         transition = self.storage.transact(event)
-        if transition.firings:
-            outbox.warn_of_limit(self, transition)
+        outbox.warn_of_limit(self, transition)
         if transition.scheduled or transition.pending:
             self.storage.when_committed(partial(outbox.follow_up, self, transition))
         return transition
@@ -412,17 +412,15 @@ class TriggerManager:
             "message": str(error),
             "context": {"run": error.name},
         }
-        log(logging.ERROR, "%s", error, **outbox.fields(self, "fail", instance))
-        event = SetStatus(
+        event = Refuse(
             key=split_instance_name(instance.name),
-            status=Status.FAILED,
             metadata={"exception": described, "traceback": ""},
-            kwargs=payload.dump(failure_of(instance, described)),
         )
-        try:
-            self.apply(event)
-        except InvalidTransition:
-            log(logging.INFO, "%s has been decided elsewhere", instance.name)
+        about = outbox.fields(self, "fail", instance)
+        if self.apply(event).outcome:
+            log(logging.ERROR, "%s", error, **about)
+        else:
+            log(logging.INFO, "%s has been decided elsewhere", instance.name, **about)
 
     def runner_name(self, task: TaskConfig) -> str:
         """The runner of a task: its ``using``, else the manager's, else the global default."""

@@ -72,6 +72,11 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     is not in a database, the instance fails.
     """
 
+    expires: float | timedelta | None = None
+    """Seconds, or a ``timedelta``, within which an instance must be started once it is ready: its
+    condition holds, and a cool-down is over. Started later, it fails with
+    :class:`~triggers.exceptions.TaskExpired`. ``None`` means that it is never too late."""
+
     declared_as: str | None = None
     """The task's name in the workflow to which ``@trigger_task`` added it."""
 
@@ -82,6 +87,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         for name in own:
             delattr(cls, name)
         cls.message_options = {**cls.message_options, **own}
+        _expiry(cls)
         if cls.__dict__.get("abstract", False):
             return
         cls.abstract = False
@@ -160,7 +166,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         :param owner: whose attempt it is, such as the id of a Celery message.
         :returns: what the task returned, if it finished.
         """
-        attempt = claim(manager, instance, early=early, owner=owner)
+        expires = _expiry(type(self))
+        attempt = claim(manager, instance, early=early, owner=owner, expires=expires)
         if attempt is None:
             return None
         context = TaskContext(manager, attempt.instance, lambda: attempt.is_lost)
@@ -317,6 +324,21 @@ def _check_declared(function: Callable[..., Any]) -> None:
     else:
         return
     raise CannotRegister("trigger task", function, reason)
+
+
+def _expiry(cls: type[TriggerTask]) -> timedelta | None:
+    """How long after it is ready an instance of the task may still be started."""
+    given = cls.expires
+    if given is None:
+        return None
+    try:
+        expiry = given if isinstance(given, timedelta) else timedelta(seconds=given)
+        if expiry > timedelta(0):
+            return expiry
+    except (TypeError, OverflowError, ValueError):
+        pass
+    name = cls.__qualname__
+    raise ValueError(f"{name}.expires must be seconds or a timedelta, above 0, got {given!r}.")
 
 
 def _register(cls: type[TriggerTask]) -> None:

@@ -181,7 +181,7 @@ class Fire(Event):
             return conclude(draft, outcome=FireResult(duplicate=True), done=done)
         if phase is not Phase.OPEN and self.settles is None:
             raise SessionClosed(phase.value)
-        if self.limit is not None and draft.seq >= self.limit and not self.deferred:
+        if self.limit is not None and draft.seq >= self.limit and self.comes_from_outside:
             raise SessionFull(self.limit)
         before = len(draft.created), len(draft.scheduled), len(draft.abandoned)
         planned = Planned(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from triggers import payload
@@ -13,9 +13,10 @@ from triggers.engine.draft import Draft
 from triggers.engine.events import Event
 from triggers.engine.plan import Plan
 from triggers.engine.rest import conclude
-from triggers.engine.rules import MOST_CASCADES, announce, too_deep
+from triggers.engine.rules import MOST_CASCADES, announce, described, fail, too_deep
 from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
 from triggers.engine.verdicts import Question
+from triggers.exceptions import TaskExpired
 from triggers.types import BY_HAND, Instance, Phase, Status
 
 LEASE = timedelta(minutes=1)
@@ -49,19 +50,21 @@ class InstanceEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(InstanceEvent):
-    """A worker wants to start an instance. Outcome: the instance; how long it must still wait; or
-    ``None`` if it is not to be started.
+    """A worker wants to start an instance. Outcome: the instance, which runs, or has failed as it
+    comes too late; how long it must still wait; or ``None`` if it is not to be started.
 
     Repeated, because the answer did not arrive, it has the same outcome.
 
     :ivar token: the attempt's fence, unique.
     :ivar early: start even before ``not_before`` (tests, and runners that cannot wait).
     :ivar lease: how long the worker is taken to be alive without a further sign.
+    :ivar expires: how long after it could have been started it is too late; ``None``: never.
     """
 
     token: str
     early: bool = False
     lease: timedelta = LEASE
+    expires: timedelta | None = None
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)
@@ -71,6 +74,12 @@ class Claim(InstanceEvent):
             return conclude(draft)
         if instance.not_before is not None and instance.not_before > draft.now and not self.early:
             return conclude(draft, outcome=instance.not_before - draft.now)
+        if self.expires is not None:
+            ready_at = max(instance.changed_at, instance.not_before or instance.changed_at)
+            if draft.now > ready_at + self.expires:
+                error = TaskExpired(instance.name, self.expires, draft.now - ready_at)
+                failed = fail(draft, instance, {"exception": described(error)})
+                return conclude(draft, outcome=failed)
         started = draft.moved(
             instance,
             Status.RUNNING,
@@ -83,11 +92,35 @@ class Claim(InstanceEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refuse(InstanceEvent):
+    """An instance that waits to be started never will be: it fails. Outcome: whether it did.
+
+    It does not if somebody has started it, or decided about it, meanwhile.
+
+    :ivar metadata: merged into the instance's metadata; ``exception`` says why.
+    """
+
+    metadata: Mapping[str, Any]
+
+    def apply(self, draft: Draft) -> Transition:
+        instance = draft.instance(self.key)
+        if instance.status is not Status.SCHEDULED:
+            return conclude(draft, outcome=False)
+        fail(draft, instance, self.metadata)
+        return conclude(draft, outcome=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Extend(InstanceEvent):
     """A worker is still alive. Outcome: whether the instance is still its own.
 
+    Nothing else is decided by it, not even what is due: a heartbeat must not wait for filters,
+    and nobody would hand on what it makes ready.
+
     :ivar lease: how long from now it is taken to be alive without a further sign.
     """
+
+    until = datetime.min.replace(tzinfo=UTC)
 
     token: str
     lease: timedelta = LEASE

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from triggers import payload
 from triggers.engine.draft import RESEND_AFTER, RESEND_AT_MOST, Draft
 from triggers.engine.events import Event
 from triggers.engine.plan import Plan
 from triggers.engine.rest import ask_all, come_to_rest, conclude
-from triggers.engine.rules import announce, arguments_of, described
-from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Reads, Transition
+from triggers.engine.rules import described, fail
+from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, Pending, Reads, Transition
 from triggers.exceptions import WorkerLost
 from triggers.types import Instance, Phase, Status
 
@@ -39,7 +39,7 @@ class Recover(Event):
 
     def apply(self, draft: Draft) -> Transition:
         taken = [
-            replace(pending, due_at=draft.present + RESEND_AFTER)
+            _taken_over(pending, draft.present)
             for pending in draft.state.pending.values()
             if pending.due_at <= draft.present
         ]
@@ -73,9 +73,21 @@ class Done(Event):
         return conclude(draft, done=() if known is None else (self.ref,))
 
 
+def _taken_over(mark: Pending, present: datetime) -> Pending:
+    """A mark that recovery tries to fulfil now, and later again if that fails."""
+    # Among the data, so that processes of an older release can read it, and pass it on.
+    sends = mark.data.get("sends", 0) + 1
+    return replace(mark, due_at=present + _pause(sends), data={**mark.data, "sends": sends})
+
+
+def _pause(sends: int) -> timedelta:
+    """How long to wait after so many sendings by recovery: doubled each time, up to an hour."""
+    return min(RESEND_AFTER * (1 << min(sends, 16)), RESEND_AT_MOST)
+
+
 def _send_again(draft: Draft, key: InstanceKey, instance: Instance) -> None:
-    pause = min(RESEND_AFTER * 2 ** min(instance.sends + 1, 16), RESEND_AT_MOST)
-    draft.put(instance.but(due_at=draft.present + pause, sends=instance.sends + 1))
+    due_at = draft.present + _pause(instance.sends + 1)
+    draft.put(instance.but(due_at=due_at, sends=instance.sends + 1))
     draft.scheduled[key] = None
 
 
@@ -87,16 +99,5 @@ def _take_back(draft: Draft, instance: Instance, attempts: int) -> None:
     if instance.attempt < attempts and draft.state.phase is not Phase.CANCELLED:
         draft.put(draft.moved(instance, Status.SCHEDULED, metadata=metadata, sends=0))
         return
-    exception = described(WorkerLost(instance.name, instance.attempt))
-    metadata["exception"] = exception
-    arguments = arguments_of(draft, (instance.task, instance.number))
-    failed = draft.moved(instance, Status.FAILED, metadata=metadata)
-    draft.put(failed)
-    failure = {
-        "type": exception["type"],
-        "types": exception["types"],
-        "message": exception["message"],
-        "kwargs": arguments,
-        "attempt": instance.retries + instance.attempt,
-    }
-    announce(draft, failed, f"{instance.task}:failed", payload.dump(failure))
+    metadata["exception"] = described(WorkerLost(instance.name, instance.attempt))
+    fail(draft, instance, metadata)

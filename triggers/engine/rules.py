@@ -168,6 +168,25 @@ def abandon(draft: Draft, instance: Instance, reason: str) -> None:
     announce(draft, abandoned, f"{instance.task}:{outcome}", payload.dump({"reason": reason}))
 
 
+def fail(draft: Draft, instance: Instance, metadata: Mapping[str, Any]) -> Instance:
+    """End an instance as failed where no task can report it, and plan the firing that says so.
+
+    :param metadata: added to those of the instance; ``exception`` says why.
+    """
+    exception = metadata["exception"]
+    failure = {
+        "type": exception["type"],
+        "types": exception["types"],
+        "message": exception["message"],
+        "kwargs": arguments_of(draft, (instance.task, instance.number)),
+        "attempt": instance.retries + max(instance.attempt, 1),
+    }
+    failed = draft.moved(instance, Status.FAILED, metadata={**instance.metadata, **metadata})
+    draft.put(failed)
+    announce(draft, failed, f"{instance.task}:failed", payload.dump(failure))
+    return failed
+
+
 def announce(
     draft: Draft, instance: Instance, trigger: str, kwargs: str, also: tuple[str, ...] = ()
 ) -> None:

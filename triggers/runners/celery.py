@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import current_app
 
+from triggers.engine.draft import LONGEST_COUNTDOWN
 from triggers.exceptions import UnknownTask
+from triggers.logging import log
 from triggers.runners.base import BaseTaskRunner
+from triggers.runners.celery_broker import broker_of
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
     from triggers.types import TaskInstance
 
-
 class CeleryTaskRunner(BaseTaskRunner):
     """Sends a Celery message for each instance; routing and queues are Celery's own.
 
-    The message names the manager, the storage and the instance; kwargs stay in the storage.
+    The message names the manager, the storage and the instance; kwargs stay in the storage. It is
+    JSON, whatever ``task_serializer`` says.
+
+    A broker that is down costs the caller at most :attr:`publish_timeout`, and nothing at all in
+    the :attr:`pause` after that: recovery sends what was not sent.
     """
 
     name = "celery"
 
+    publish_timeout: ClassVar[float] = 1.0
+    """Seconds that sending one message may take, about, connecting included. Looking up the
+    broker's host name is not, which Python cannot limit."""
+
+    pause: ClassVar[float] = 10.0
+    """Seconds after a failure for which this process leaves sending to recovery."""
+
     def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        kwargs = self.task_kwargs(manager, task_instance)
-        options: dict[str, Any] = {}
+        """Send an instance's message; raises what Kombu raises if the broker does not answer."""
+        # An instance that was not started in time fails, where handlers see it, and so is not
+        # dropped by the broker, where nobody does: a message must not expire.
+        options: dict[str, Any] = {"serializer": "json", "expires": None}
         not_before = task_instance.record.not_before
         if not_before is not None:
-            wait = (not_before - manager.storage.now()).total_seconds()
-            options["countdown"] = max(0.0, wait)
-        name = task_instance.config.run
+            wait = not_before - manager.storage.now()
+            # Brokers deliver a message again that nobody acknowledges for long.
+            if wait > LONGEST_COUNTDOWN:
+                return
+            options["countdown"] = max(0.0, wait.total_seconds())
+        name, kwargs = task_instance.config.run, self.task_kwargs(manager, task_instance)
+        app = current_app._get_current_object()
         try:
             task = self.resolve(name)
         except UnknownTask:
             # The workers may know a task that this process does not even have installed.
-            current_app.send_task(name, kwargs=kwargs, **options)
+            send = partial(app.send_task, name, kwargs=kwargs, **options)
         else:
-            task.apply_async(kwargs=kwargs, **{**task.message_options, **options})
+            options = {**task.message_options, **options}
+            send = partial(task.apply_async, kwargs=kwargs, **options)
+            if app.conf.task_always_eager:
+                send()
+                return
+        if not broker_of(app, self.publish_timeout, self.pause).publish(send):
+            message = "%s was not sent, as the broker did not answer just now; recovery sends it"
+            about = {"action": "dispatch", "session": manager.storage.uid}
+            about |= {"task": task_instance.task_name, "instance": task_instance.name}
+            log(logging.WARNING, message, task_instance.name, **about)
