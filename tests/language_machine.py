@@ -31,6 +31,7 @@ INTERESTING = (
     *("when", "within", "fresh", "atMostEvery", "debounce", "withParams"),
     *("filtered out", "several firings of one name", "refused"),
     *("later tasks", "later tasks with history", "retried", "cascade by hand"),
+    *("worker lost", "lost too often", "closed", "cancelled"),
 )
 """What must happen now and then; of a construct: a task that has it was decided."""
 
@@ -83,6 +84,8 @@ class Pair:
 
     def compare(self) -> None:
         expected, found = self.model.snapshot(), self.subject.snapshot()
+        ours, theirs = expected["phase"], found["phase"]
+        assert theirs == ours, f"the session is {theirs}, and should be {ours}"
         for name in expected["instances"].keys() | found["instances"].keys():
             ours, theirs = expected["instances"].get(name), found["instances"].get(name)
             assert theirs == ours, f"{name} is {theirs}, and should be {ours}"
@@ -133,11 +136,13 @@ class LanguageMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def live_on(self, data: st.DataObject) -> None:
         """Do one thing that is possible now."""
-        named = self.named()
-        possible = ["fire"] * 8 + ["move_on"] * 3 + ["fire_due"]
+        named, phase = self.named(), self.model.phase
+        possible = ["fire"] * (8 if phase == "open" else 1) + ["move_on"] * 3 + ["fire_due"]
         possible += ["configure_more"] if len(self.model.tasks) < len(self.names) else []
         possible += ["start"] * 8 if named("scheduled") else []
-        possible += ["end"] * 8 if named("running") else []
+        possible += ["end"] * 8 + ["lose_worker"] * 4 if named("running") else []
+        possible += ["close_session"] if phase == "open" and self.model.firings else []
+        possible += ["cancel_session"] if phase == "closed" else []
         possible += ["recover"] * 3 if named("failed") else []
         possible += ["change_by_hand"] if any(map(named, CHANGES_BY_HAND)) else []
         possible += ["feed_a_burst"] * 6 if self.bursting() else []
@@ -174,6 +179,18 @@ class LanguageMachine(RuleBasedStateMachine):
         if self.do("start", name):
             firings = self.model.context_firings(name).values()
             self.met["several firings of one name"] += any(len(each) > 1 for each in firings)
+
+    def rule_lose_worker(self, data: st.DataObject) -> None:
+        self.do("lose_worker", self.draw_name(data, "running"))
+
+    def rule_close_session(self, data: st.DataObject) -> None:
+        if data.draw(st.booleans(), "cancel at once"):
+            self.do("cancel_session")
+        else:
+            self.do("close_session")
+
+    def rule_cancel_session(self, data: st.DataObject) -> None:
+        self.do("cancel_session")
 
     def rule_end(self, data: st.DataObject) -> None:
         name = self.draw_name(data, "running")
@@ -257,6 +274,10 @@ def novelties(before: LanguageSession, after: LanguageSession) -> Iterator[str]:
         old = before.instances.get(name, {"status": None})["status"]
         if old == instance["status"]:
             continue
+        if old == "running" and after.clock >= instance["lease"]:
+            yield from {"scheduled": ["worker lost"], "failed": ["lost too often"]}.get(
+                instance["status"], []
+            )
         yield instance["status"]
         if instance["reason"]:
             yield instance["reason"]
@@ -269,6 +290,8 @@ def novelties(before: LanguageSession, after: LanguageSession) -> Iterator[str]:
                 for word in ("any", "atLeast", "times", "from", "settled", "elapsed")
                 if f"'{word}'" in text
             )
+    if after.phase != before.phase:
+        yield after.phase
     for firing in after.firings[len(before.firings) :]:
         if firing["refused"]:
             yield "filtered out"

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from tests.reference_language import ATTEMPTS, LEASE
 from tests.reference_values import Kwargs, RefusedError
 from tests.worker import (
     Obedient,
@@ -21,7 +22,7 @@ from tests.worker import (
     retrying,
     skipping,
 )
-from triggers import timers
+from triggers import heartbeat, recovery, timers
 from triggers.clock import set_time
 from triggers.conditions import predicate
 from triggers.exceptions import (
@@ -29,7 +30,9 @@ from triggers.exceptions import (
     InvalidTransition,
     InvalidTrigger,
     PredicateFailed,
+    SessionClosed,
 )
+from triggers.limits import Limits
 from triggers.manager import trigger_managers
 from triggers.payload import decode
 from triggers.task import TaskContext, TriggerTask
@@ -38,6 +41,7 @@ from triggers.types import Firing, TaskInstance
 trigger_managers.register(OnlookingManager)
 
 BEGINNING = datetime(2026, 11, 21, 12, tzinfo=UTC)
+LIMITS = Limits(lease=LEASE, heartbeat=LEASE / 2, attempts=ATTEMPTS)
 
 
 @predicate("tests_is_even")
@@ -66,13 +70,16 @@ class RealSession:
         # Two servers that stay up, and take turns.
         servers = [OnlookingManager(open_storage(self.uid)) for _ in range(2)]
         self._managers = itertools.cycle(servers)
+        for server in servers:
+            server.storage.limits = LIMITS
         self._workers: dict[str, Worker] = {}
+        self._lost: list[Worker] = []
         self._moment = BEGINNING
         self._alias = alias
         set_time(self._moment)
 
     def close(self) -> None:
-        for worker in self._workers.values():
+        for worker in (*self._workers.values(), *self._lost):
             worker.end(failing)
         self.open_storage(self.uid).delete()  # or it would be due again, for others too
 
@@ -101,6 +108,31 @@ class RealSession:
         if not worker.runs:
             raise RefusedError(f"{name} did not start.")
         self._workers[name] = worker
+        self._silence(name)
+        while self._lost:
+            self._lost.pop().end(partial(finishing, {"late": True}))
+
+    def _silence(self, name: str) -> None:
+        """Let no heartbeat of an attempt come: only the clock of the test counts."""
+        token = self.open_storage(self.uid)[name].record.token
+        with heartbeat._changed:
+            heartbeat._watched.pop(token)
+
+    def lose_worker(self, name: str) -> None:
+        end = self.open_storage(self.uid)[name].record.due_at
+        self._moment = max(self._moment, end)
+        set_time(self._moment)
+        recovery.recover(self._manager)
+        storage = self.open_storage(self.uid)
+        for each in [each for each in self._workers if storage[each].status != "running"]:
+            # It reports when the next one has begun.
+            self._lost.append(self._workers.pop(each))
+
+    def close_session(self) -> None:
+        self._manager.close()
+
+    def cancel_session(self) -> None:
+        self._manager.cancel()
 
     def context_firings(self, name: str) -> dict[str, list[Kwargs]]:
         firings = self._workers[name].do(lambda task, context: context.firings)
@@ -139,7 +171,8 @@ class RealSession:
         instances = {instance.name: _instance(instance) for instance in storage}
         tasks = set(storage.tasks)
         firings = [_firing(each, tasks) for each in storage.find_firings()]
-        return {"instances": instances, "firings": firings}
+        phase = str(storage.standing().phase)
+        return {"instances": instances, "firings": firings, "phase": phase}
 
     @property
     def _manager(self) -> OnlookingManager:
@@ -150,7 +183,7 @@ class RealSession:
 def refusing() -> Iterator[None]:
     try:
         yield
-    except (InvalidTransition, InvalidTrigger, PredicateFailed) as error:
+    except (InvalidTransition, InvalidTrigger, PredicateFailed, SessionClosed) as error:
         raise RefusedError(str(error)) from error
 
 

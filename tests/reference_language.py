@@ -24,6 +24,9 @@ The text is read in this way where it leaves a choice:
   after something else that is due at the same moment.
 * With the first configuration, or ``apply_history``, the new tasks are shown the old firings one
   after the other; the outcomes of that are decided after all of them.
+* Recovery takes back all instances whose leases are over in one transition, in the order of their
+  names; what failures of that lead to is decided after all of them.
+* A task that asks for a retry in a cancelled session has failed.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from tests.reference_values import (
     merged,
     seconds,
 )
+from triggers.exceptions import WorkerLost
 
 Condition = Any
 Instance = dict[str, Any]
@@ -55,6 +59,12 @@ CHANGES_BY_HAND = {
 """Changes of status by hand that this model knows, a part of the status diagram."""
 
 MOST_FIRINGS_AT_ONCE = 60
+
+LEASE = 8
+"""Seconds for which a worker that has started an instance is taken to be alive."""
+
+ATTEMPTS = 2
+"""How many workers may be lost with one instance before it fails."""
 
 
 class EndlessError(RuntimeError):
@@ -75,6 +85,7 @@ class LanguageSession:
         self.before: dict[str, dict[str, Firing]] = {}  # session's latest, when the task came
         self.passed: dict[tuple[str, str], Firing] = {}  # latest that passed, by task and name
         self.told: set[tuple[str, str, str]] = set()  # lineage, name of the outcome, task
+        self.phase = "open"
 
     def close(self) -> None:
         """Do nothing: a real session has to be cleaned up."""
@@ -88,6 +99,7 @@ class LanguageSession:
         self._begin()
 
     def configure(self, config: Mapping[str, Any], apply_history: bool = False) -> None:
+        self._refuse_unless_in("open")
         self._begin()
         for task, directives in config.items():
             if self.tasks.get(task, directives) != directives:
@@ -108,6 +120,7 @@ class LanguageSession:
     def fire(self, trigger: str, kwargs: Kwargs | None = None) -> None:
         if any(trigger.startswith(f"{task}:") for task in self.tasks):
             raise RefusedError(f"{trigger} is reserved.")
+        self._refuse_unless_in("open")
         firing = self._firing(self._by_name(trigger, kwargs or {}), None)
         for task in self.tasks:
             for name in self._names(task) & firing["names"].keys():
@@ -120,6 +133,24 @@ class LanguageSession:
         self._begin()
         self._change(name, ["scheduled"], "running")
         self.instances[name]["starts"] += 1
+        self.instances[name]["lease"] = self.now + LEASE
+
+    def lose_worker(self, name: str) -> None:
+        """Let the lease of an instance run out that nobody renews, and recovery look then."""
+        self.clock = max(self.clock, self.instances[name]["lease"])
+        self._begin()
+        for each in sorted(self.instances, key=lambda each: self._key(each)):
+            instance = self.instances[each]
+            if instance["status"] != "running" or instance["lease"] > self.now:
+                continue
+            if instance["starts"] < ATTEMPTS and self.phase != "cancelled":
+                instance["status"] = "scheduled"
+                continue
+            instance["status"] = "failed"
+            error = WorkerLost(each, instance["starts"])
+            names = {f"{instance['task']}:failed": self._failure(each, error)}
+            self._enqueue_outcome(each, names)
+        self._finish_transition()
 
     def finish(self, name: str, result: Kwargs) -> None:
         self._begin()
@@ -133,6 +164,9 @@ class LanguageSession:
 
     def retry(self, name: str, replacement: dict[str, Kwargs] | None = None) -> str:
         self._begin()
+        if self.phase == "cancelled":
+            self._change(name, ["running"], "failed")
+            return name
         self._change(name, ["running"], "replayed")
         copy = self._copy(name, replacement)
         self.instances[copy]["retries"] = name
@@ -145,6 +179,7 @@ class LanguageSession:
         self._outcome(name, {f"{self._task(name)}:skipped": {}})
 
     def replay(self, name: str, replacement: dict[str, Kwargs] | None = None) -> str:
+        self._refuse_unless_in("open", "closed")
         self._begin()
         self._change(name, ["failed"], "replayed")
         copy = self._copy(name, replacement)
@@ -161,6 +196,8 @@ class LanguageSession:
     def set_status(
         self, name: str, status: str, cascade: bool = False, kwargs: Kwargs | None = None
     ) -> None:
+        if status == "scheduled":
+            self._refuse_unless_in("open", "closed")
         self._begin()
         before = [old for old, changes in CHANGES_BY_HAND.items() if status in changes]
         self._change(name, before, status)
@@ -179,6 +216,18 @@ class LanguageSession:
             names[f"{task}:ended"] = {}
         self._outcome(name, names)
 
+    def close_session(self) -> None:
+        self._begin()
+        if self.phase == "open":
+            self.phase = "closed"
+
+    def cancel_session(self) -> None:
+        self._begin()
+        for instance in self.instances.values():
+            if instance["status"] in ("unstarted", "scheduled"):
+                instance["status"], instance["reason"] = "abandoned", "cancelled"
+        self.phase = "cancelled"
+
     # What an observer can see.
 
     def snapshot(self) -> dict[str, Any]:
@@ -196,7 +245,7 @@ class LanguageSession:
             {key: firing[key] for key in ("names", "at", "cause", "refused")}
             for firing in self.firings
         ]
-        return deepcopy({"instances": instances, "firings": firings})
+        return deepcopy({"instances": instances, "firings": firings, "phase": self.phase})
 
     def context_firings(self, name: str) -> dict[str, list[Kwargs]]:
         """Return what a running task gets as ``context.firings``; ``withParams`` lies under it."""
@@ -295,7 +344,7 @@ class LanguageSession:
 
     def _enqueue_outcome(self, name: str, names: dict[str, Kwargs]) -> None:
         """Fire the outcome of an instance; whatever it is, the instance has ended by it."""
-        if names:
+        if names and self.phase != "cancelled":
             ended = f"{self._task(name)}:ended"
             self._enqueue(self._firing({**names, ended: next(iter(names.values()))}, name))
 
@@ -430,6 +479,13 @@ class LanguageSession:
 
     # Instances.
 
+    def _refuse_unless_in(self, *phases: str) -> None:
+        if self.phase not in phases:
+            raise RefusedError(f"The session is {self.phase}.")
+
+    def _key(self, name: str) -> tuple[str, int]:
+        return self.instances[name]["task"], self.instances[name]["number"]
+
     def _task(self, name: str) -> str:
         return str(self.instances[name]["task"])
 
@@ -448,7 +504,7 @@ class LanguageSession:
         name = f"{task}#{number}"
         instance: Instance = {"task": task, "number": number, "status": status, "parent": parent}
         instance.update(created=self.now, asked=self.now, held={}, burst_began=None)
-        instance.update(given=None, starts=0, retries=None, lineage=name, reason=None)
+        instance.update(given=None, starts=0, retries=None, lineage=name, reason=None, lease=None)
         self.instances[name] = instance
         return instance
 

@@ -14,8 +14,8 @@ class TriggersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Registering system checks is what importing this module does.
-        from triggers import checks  # noqa: F401  # importing is what registers them
+        # System checks, and the tasks that Celery beat may send.
+        from triggers import celery_tasks, checks  # noqa: F401  # importing registers them
         from triggers.runners import celery_signals
 
         # Only workers send the signals that this listens to.

@@ -74,6 +74,7 @@ class Attempt:
     :ivar log_level: the highest level that the task has logged.
     :ivar is_lost: whether another attempt may have begun meanwhile, since the lease ran out; this
         one cannot report any more.
+    :ivar is_in_transaction: whether the task runs in :meth:`transaction` now.
     """
 
     def __init__(self, manager: TriggerManager, instance: TaskInstance, token: str) -> None:
@@ -82,7 +83,7 @@ class Attempt:
         self.token = token
         self.log_level = logging.NOTSET
         self.is_lost = False
-        self._is_in_transaction = False
+        self.is_in_transaction = False
         self.key = split_instance_name(instance.name)
 
     def encode(self, returned: Any) -> str:
@@ -101,11 +102,11 @@ class Attempt:
         :raises SettingsError: the session is stored elsewhere than in a database.
         """
         with self.manager.storage.transaction():
-            self._is_in_transaction = True
+            self.is_in_transaction = True
             try:
                 yield
             finally:
-                self._is_in_transaction = False
+                self.is_in_transaction = False
 
     def finish(self, result: str) -> None:
         """The task returned this.
@@ -170,7 +171,7 @@ class Attempt:
             message = "%s of %s was not recorded: the instance was decided elsewhere meanwhile"
             what = type(event).__name__.lower()
             _log_dropped(self.manager, name, message, what, level=logging.WARNING)
-            if self._is_in_transaction:
+            if self.is_in_transaction:
                 raise AttemptLost(name)
         elif isinstance(event, Finish) and transition.instances[self.key].status is Status.FAILED:
             reason = transition.instances[self.key].metadata["exception"]["message"]
@@ -183,7 +184,7 @@ class Attempt:
         The token makes repeating safe: if the first try was committed, the next is not accepted.
         In a transaction, only all of it could be repeated.
         """
-        if self._is_in_transaction:
+        if self.is_in_transaction:
             return self.manager.apply(event)
         for pause in REPORT_PAUSES:
             try:

@@ -8,11 +8,13 @@
 ``triggers.E005``  a cache that sessions cannot be kept in, since it cannot lock
 ``triggers.W001``  SQLite without the options that let several writers wait for each other
 ``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
+``triggers.W003``  a database server that is waited for without end, if it does not answer
 =================  ==============================================================================
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -112,3 +114,55 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
 
 
 _IMMEDIATE = {"IMMEDIATE", "EXCLUSIVE", "immediate", "exclusive"}
+
+
+@checks.register("triggers")
+def check_server_timeouts(**_kwargs: Any) -> list[CheckMessage]:
+    """Check that a database server which does not answer is not waited for without end."""
+    try:
+        aliases = conf.aliases()
+    except SettingsError:  # which is the other check's to say
+        return []
+    databases: dict[str, str] = {}
+    for alias in aliases.values():
+        try:
+            storage = storage_backends.get_class(alias.storage)("check", **alias.options)
+        except Exception:  # which is the other check's to say
+            continue
+        using = getattr(storage, "using", None)
+        if using is not None:
+            databases.setdefault(using, f"TRIGGERS[{alias.name!r}]")
+    return [
+        checks.Warning(
+            f"{place} uses DATABASES[{using!r}], which has no connect_timeout: if its server does "
+            "not answer, firing waits for it, instead of raising StorageUnavailable.",
+            hint=_TIMEOUT_HINTS[connections[using].vendor].format(alias=using),
+            id="triggers.W003",
+        )
+        for using, place in databases.items()
+        if _waits_without_end(using)
+    ]
+
+
+def _waits_without_end(using: str) -> bool:
+    connection = connections[using]
+    if connection.vendor not in _TIMEOUT_HINTS:
+        return False
+    options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "postgresql" and (
+        "service" in options or os.environ.get("PGCONNECT_TIMEOUT")
+    ):
+        return False
+    return not options.get("connect_timeout")
+
+
+_TIMEOUT_HINTS = {
+    "postgresql": (
+        "In DATABASES[{alias!r}]['OPTIONS'] set 'connect_timeout': 5 (seconds), and for a server "
+        "that goes away later 'tcp_user_timeout': 5000 (milliseconds)."
+    ),
+    "mysql": (
+        "In DATABASES[{alias!r}]['OPTIONS'] set 'connect_timeout': 5, and for a server that goes "
+        "away later 'read_timeout': 30 and 'write_timeout': 30 (seconds)."
+    ),
+}

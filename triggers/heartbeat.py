@@ -2,7 +2,8 @@
 
 One thread per process renews the leases of all instances that run in it. It is started with the
 first one, and ends after a minute without any. It opens storages of its own, so that it shares
-nothing with the tasks that it watches over.
+nothing with the tasks that it watches over. A task that runs in a transaction may have locked what
+its heartbeat must change; such a heartbeat waits in a thread of its own, so that others go on.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ IDLE = 60.0
 class _Watched:
     attempt: Attempt
     next_beat: float
+    is_beating: bool = False
 
 
 _watched: dict[str, _Watched] = {}
@@ -71,7 +73,10 @@ def _run() -> None:
         if due is None:
             return
         for watched in due:
-            _beat(watched)
+            if watched.attempt.is_in_transaction:
+                _beat_apart(watched)
+            else:
+                _beat(watched)
         # A connection of this thread that waits for the next beat would only be in the way.
         if settings.configured:
             connections.close_all()
@@ -92,6 +97,23 @@ def _wait() -> list[_Watched] | None:
             if not _changed.wait(_wakes_at - now) and idle and not _watched:
                 _thread = None
                 return None
+
+
+def _beat_apart(watched: _Watched) -> None:
+    """Renew a lease in a thread that may have to wait; one at a time for each attempt."""
+
+    def work() -> None:
+        try:
+            _beat(watched)
+        finally:
+            watched.is_beating = False
+            connections.close_all()
+
+    if not watched.is_beating:
+        watched.is_beating = True
+        threading.Thread(target=work, name="triggers-heartbeat-apart", daemon=True).start()
+    with _changed:
+        watched.next_beat = time.monotonic() + watched.attempt.manager.storage.limits.heartbeat
 
 
 def _beat(watched: _Watched) -> None:

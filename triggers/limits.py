@@ -51,7 +51,8 @@ class Limits:
                 raise SettingsError(f"{name} must be an int of at least 1, got {value!r}.")
         for name in ("lease", "heartbeat", "server_timeout"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 < value < float("inf"):
                 raise SettingsError(f"{name} must be a number of seconds above 0, got {value!r}.")
         if self.heartbeat * 2 > self.lease:
             raise SettingsError(

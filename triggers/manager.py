@@ -177,11 +177,11 @@ class TriggerManager(AsyncMethods):
                 )
             )
         if self.storage.defers_firings:
-            self._refuse_early(trigger_name)
+            self._refuse_early(event)
             self.storage.defer(event, self.name, self._decide_deferred)
             return FireResult(pending=True)
         if on_commit and in_callers_transaction():
-            self._refuse_early(trigger_name)
+            self._refuse_early(event)
             after_commit(partial(self._fire, event))
             return FireResult(pending=True)
         return self._fire(event)
@@ -450,6 +450,7 @@ class TriggerManager(AsyncMethods):
             return None
         if transition is None:
             return None
+        outbox.warn_of_limit(self, transition)
         self.storage.when_committed(partial(outbox.follow_up, self, transition))
         result: FireResult = transition.outcome
         return result
@@ -478,17 +479,21 @@ class TriggerManager(AsyncMethods):
     def _encoded(self, kwargs: Mapping[str, Any] | None, what: str) -> str:
         return payload.encode(kwargs, what=what, limit=self.storage.payload_limit)
 
-    def _refuse_early(self, trigger: str) -> None:
+    def _refuse_early(self, event: Fire) -> None:
         """Refuse what would be refused later too, while the caller can still be told."""
-        task = self.storage.plan().reserved_for(trigger)
+        task = self.storage.plan().reserved_for(event.trigger)
         if task is not None:
             reason = f"the name is reserved for the outcome of task {task!r}."
-            raise InvalidTrigger(trigger, reason)
+            raise InvalidTrigger(event.trigger, reason)
         standing, limit = self.storage.standing(), self.storage.limits.firings_limit
+        if standing.phase is Phase.OPEN and standing.seq < limit:
+            return
+        known = ((each.trigger, each.key) for each in self.storage.find_firings())
+        if event.key is not None and (event.trigger, event.key) in known:
+            return  # it was taken before; so it will be found to be a duplicate
         if standing.phase is not Phase.OPEN:
             raise SessionClosed(standing.phase.value, self.storage.uid)
-        if standing.seq >= limit:
-            raise SessionFull(limit, self.storage.uid)
+        raise SessionFull(limit, self.storage.uid)
 
 
 def _overridden_in(owner: Any) -> Hooks:

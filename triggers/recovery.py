@@ -7,15 +7,16 @@ may look for such traces at a time; each trace is acted on by one of them.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 from triggers import conf
 from triggers.engine import Pending
 from triggers.engine.recovering import Recover
-from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.outbox import follow_up
+from triggers.rounds import Rounds, aliases, go_round
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
 
@@ -46,29 +47,31 @@ class Recovered:
         return self
 
 
-def redeliver(using: str | None = None, *, batch: int = 100) -> Recovered:
+def redeliver(
+    using: str | None = None, *, batch: int = 100, rounds: Rounds | None = None
+) -> Recovered:
     """Send again what was committed but never handed over, or never answered.
 
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param batch: sessions to look up at a time.
+    :param rounds: of a process that calls this again and again: when to stop, and which sessions
+        have failed not long ago; by default every session is tried.
+    :raises StorageUnavailable: a storage could not be asked what is due.
+    :raises ValueError: ``batch`` is below 1.
     :raises SettingsError: there is no such alias.
     """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}.")
     total = Recovered()
-    for alias in [conf.get_alias(using)] if using is not None else conf.aliases().values():
-        backend = storage_backends.get_class(alias.storage)
-        seen: set[str] = set()
-        failed = 0
-        # Sessions that fail stay overdue; asking for more than them keeps the others moving.
-        while fresh := set(backend.overdue(batch + failed, **alias.options)) - seen:
-            seen |= fresh
-            for uid in sorted(fresh):
-                try:
-                    total += _recover_session(backend(uid, **alias.options), alias)
-                except Exception:
-                    failed += 1
-                    message = "Session %r could not be recovered; the others go on"
-                    log(logging.ERROR, message, uid, exc_info=True, action="recover", session=uid)
-        total.failed += failed
+    for alias in aliases(using):
+        total.failed += go_round(
+            alias,
+            partial(_overdue, alias),
+            partial(_recover_session, total, alias),
+            action="recover",
+            batch=batch,
+            rounds=rounds,
+        )
     return total
 
 
@@ -80,13 +83,19 @@ def recover(manager: TriggerManager) -> Recovered:
     return _resend(manager, found, None)
 
 
-def _recover_session(storage: SessionStorage, alias: conf.Alias) -> Recovered:
+def _overdue(alias: conf.Alias, limit: int) -> Collection[str]:
+    backend: type[SessionStorage] = storage_backends.get_class(alias.storage)
+    return backend.overdue(limit, **alias.options)
+
+
+def _recover_session(total: Recovered, alias: conf.Alias, uid: str) -> None:
     """Recover a session with the managers that it belongs to."""
+    storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
     found = Recovered(sessions=1)
     for ref, name in storage.deferred():
         found.decided += manager_of(name, storage, alias).decide_deferred(ref) is not None
     manager = manager_of(storage.manager_name() or alias.manager, storage, alias)
-    return _resend(manager, found, alias)
+    total += _resend(manager, found, alias)
 
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:

@@ -7,16 +7,18 @@ as you want deadlines to be noticed, from one process or from many.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from triggers import conf
 from triggers.engine.events import Tick
-from triggers.logging import log
 from triggers.manager import TriggerManager
 from triggers.recovery import manager_of
+from triggers.rounds import Rounds, aliases, go_round
 from triggers.storages import storage_backends
+from triggers.storages.session import SessionStorage
 from triggers.types import Status
 
 
@@ -33,14 +35,29 @@ class Fired:
     instances: int = 0
     failed: int = 0
 
+    def __iadd__(self, other: Fired) -> Fired:
+        self.sessions += other.sessions
+        self.instances += other.instances
+        self.failed += other.failed
+        return self
 
-def fire_due(now: datetime | None = None, using: str | None = None, *, batch: int = 100) -> Fired:
+
+def fire_due(
+    now: datetime | None = None,
+    using: str | None = None,
+    *,
+    batch: int = 100,
+    rounds: Rounds | None = None,
+) -> Fired:
     """Decide everything that is due, each exactly once however many processes call this.
 
     :param now: what is due by this moment, aware; by default the present of each storage. A
         session's time moves on to what was due, not to ``now``.
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param batch: sessions to look up at a time.
+    :param rounds: of a process that calls this again and again: when to stop, and which sessions
+        have failed not long ago; by default every session is tried.
+    :raises StorageUnavailable: a storage could not be asked what is due.
     :raises TypeError: ``now`` is no datetime.
     :raises ValueError: ``now`` has no time zone, or ``batch`` is below 1.
     :raises SettingsError: there is no such alias.
@@ -49,24 +66,15 @@ def fire_due(now: datetime | None = None, using: str | None = None, *, batch: in
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}.")
     total = Fired()
-    for alias in [conf.get_alias(using)] if using is not None else conf.aliases().values():
-        backend = storage_backends.get_class(alias.storage)
-        seen: set[str] = set()
-        failed = 0
-        # Sessions that fail stay due; asking for more than were seen keeps the others moving.
-        while fresh := set(backend.ticking(batch + len(seen), until, **alias.options)) - seen:
-            seen |= fresh
-            for uid in sorted(fresh):
-                try:
-                    storage = backend(uid, **alias.options)
-                    manager = manager_of(storage.manager_name() or alias.manager, storage, alias)
-                    total.instances += fire_due_in(manager, until)
-                    total.sessions += 1
-                except Exception:
-                    failed += 1
-                    message = "What is due in session %r could not be decided; the others go on"
-                    log(logging.ERROR, message, uid, exc_info=True, action="tick", session=uid)
-        total.failed += failed
+    for alias in aliases(using):
+        total.failed += go_round(
+            alias,
+            partial(_ticking, alias, until),
+            partial(_look_into, total, alias, until),
+            action="tick",
+            batch=batch,
+            rounds=rounds,
+        )
     return total
 
 
@@ -82,6 +90,18 @@ def fire_due_in(manager: TriggerManager, now: datetime | None = None) -> int:
     transition = manager.apply(Tick(until=_aware(now)))
     decided = (Status.SCHEDULED, Status.ABANDONED)
     return sum(each.status in decided for each in transition.instances.values())
+
+
+def _ticking(alias: conf.Alias, until: datetime | None, limit: int) -> Collection[str]:
+    backend: type[SessionStorage] = storage_backends.get_class(alias.storage)
+    return backend.ticking(limit, until, **alias.options)
+
+
+def _look_into(total: Fired, alias: conf.Alias, until: datetime | None, uid: str) -> None:
+    storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
+    manager = manager_of(storage.manager_name() or alias.manager, storage, alias)
+    total.instances += fire_due_in(manager, until)
+    total.sessions += 1
 
 
 def _aware(now: datetime | None) -> datetime | None:

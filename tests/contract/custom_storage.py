@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from triggers.limits import LimitOptions
 from triggers.storages.base import BaseTriggerStorage
 
 
@@ -15,14 +16,14 @@ class FolderStorage(BaseTriggerStorage):
 
     name = "folder"
 
-    def __init__(self, uid: str, *, folder: str) -> None:
-        super().__init__(uid)
+    def __init__(self, uid: str, *, folder: str, **limits: Unpack[LimitOptions]) -> None:
+        super().__init__(uid, **limits)
         self.folder = Path(folder)
         self.path = self.folder / hashlib.sha256(uid.encode()).hexdigest()
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"folder": str(self.folder)}
+        return {**super().options, "folder": str(self.folder)}
 
     def _load_from_backend(self) -> tuple[Any, Any, Any]:
         if not self.path.exists():

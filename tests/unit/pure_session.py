@@ -178,7 +178,12 @@ class PureSession:
         whole = self.state
         clock = max(whole.clock or self.now, self.now)
         part = SessionState(
-            plan=whole.plan, is_whole=False, seq=whole.seq, clock=clock, manager=whole.manager
+            plan=whole.plan,
+            is_whole=False,
+            phase=whole.phase,
+            seq=whole.seq,
+            clock=clock,
+            manager=whole.manager,
         )
         read(whole, reads_of(event, whole.plan, clock), part)
         while True:
@@ -244,6 +249,10 @@ def read(whole: SessionState, reads: Reads, part: SessionState) -> None:
         part.due.update(whole.due)
         part.pending.update(whole.pending)
         _read_instances(whole, list(whole.due), part)
+    if reads.unresolved:
+        unresolved = [key for key, each in whole.instances.items() if not each.status.is_resolved]
+        _read_instances(whole, unresolved, part)
+        part.pending.update(whole.pending)
     if reads.history:
         part.history = dict(whole.past())
 

@@ -12,8 +12,8 @@ from triggers.configuration import parse
 from triggers.engine import Event, Hooks, Unjudged, decide
 from triggers.engine.by_hand import Clone, SetStatus, SkipFailed
 from triggers.engine.events import Fire, Tick
-from triggers.engine.recovering import Done
 from triggers.engine.lifecycle import Claim, Fail, Finish, Skip
+from triggers.engine.recovering import Done
 from triggers.exceptions import ConfigurationError, InvalidTrigger
 from triggers.types import Status
 
@@ -494,3 +494,14 @@ def test_a_late_task_whose_first_instance_has_a_lineage_takes_it_no_more() -> No
     session.replay("t_x#0")
     session.fail("t_x#1")
     assert [name for name in session.statuses() if name.startswith("t_y")] == ["t_y#0"]
+
+
+def test_a_late_task_carries_over_what_was_fired_by_hand_as_often_as_it_is_fired() -> None:
+    session = PureSession(t_x={"after": ["a"]})
+    session.fire("t_x", n=1)
+    session.configure(t_y={"after": ["t_x"], "andEvery": "b"})
+    session.fire("b")
+    assert session.statuses() == {"t_y#0": "scheduled"}
+    assert session.held("t_y#0") == {"t_x": (1,), "b": (2,)}
+    session.fire("b")
+    assert session.held("t_y#1") == {"t_x": (1,), "b": (3,)}

@@ -425,7 +425,7 @@ def test_a_predicate_that_raises_refuses_a_firing_from_outside(session: Any) -> 
     )
     with pytest.raises(RefusedError):
         session.fire("a", {"n": 0})
-    assert session.snapshot() == {"instances": {}, "firings": []}
+    assert session.snapshot() == {"instances": {}, "firings": [], "phase": "open"}
     session.fire("a", {"n": 1})
     assert statuses(session) == {"t_x#0": "scheduled", "t_y#0": "scheduled"}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connections
 from django.test import override_settings
 
 from triggers import conf
@@ -101,8 +102,6 @@ def test_memory_with_workers_is_a_warning() -> None:
 def test_sqlite_without_its_options_is_a_warning_that_gives_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from django.db import connections
-
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
     with override_settings(TRIGGERS={"default": {}}):
         [warning] = run_checks(tags=["triggers"])
@@ -187,3 +186,43 @@ def test_an_entry_point_that_cannot_be_loaded_is_named(tmp_path: Any, monkeypatc
         registry.get_class("missing")
     with pytest.raises(UnknownBackend, match=r"'wrong' .json:JSONDecoder. of tests.group must ext"):
         registry.get_class("wrong")
+
+
+@pytest.mark.parametrize(
+    ("alias", "hint"),
+    [
+        pytest.param("postgresql", "tcp_user_timeout", marks=pytest.mark.server("postgresql")),
+        pytest.param("mariadb", "read_timeout", marks=pytest.mark.server("mariadb")),
+    ],
+)
+def test_a_server_that_is_waited_for_without_end_is_warned_of(
+    alias: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    settings = connections[alias].settings_dict
+    monkeypatch.setitem(settings, "OPTIONS", {"application_name": "x"})
+    setting = {
+        "default": {"OPTIONS": {"using": alias}},
+        "same": {"OPTIONS": {"using": alias}, "RUNNER": "threading"},
+        "memory": {"STORAGE": "memory", "RUNNER": "threading"},
+    }
+    with override_settings(TRIGGERS=setting):
+        [warning] = run_checks(tags=["triggers"])
+    assert warning.id == "triggers.W003"
+    assert f"TRIGGERS['default'] uses DATABASES[{alias!r}], which has no conn" in warning.msg
+    assert hint in (warning.hint or "")
+    monkeypatch.setitem(settings, "OPTIONS", {"connect_timeout": 5})
+    assert found(setting) == []
+
+
+@pytest.mark.server("postgresql")
+def test_a_timeout_that_libpq_gets_elsewhere_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = {"default": {"OPTIONS": {"using": "postgresql"}}}
+    settings = connections["postgresql"].settings_dict
+    monkeypatch.setitem(settings, "OPTIONS", {"service": "main"})
+    assert found(setting) == []
+    monkeypatch.setitem(settings, "OPTIONS", {})
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")
+    assert found(setting) == []
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
+    assert [check_id for check_id, _message in found(setting)] == ["triggers.W003"]

@@ -9,5 +9,7 @@ from __future__ import annotations
 SUBCOMMANDS = {
     "backtest": "triggers.commands.backtest.Backtest",
     "explain": "triggers.commands.explain.Explain",
+    "purge": "triggers.commands.purge.PurgeSessions",
+    "run": "triggers.commands.run.Run",
 }
 """Import path of the :class:`~triggers.commands.base.Subcommand`, by the name that people type."""

@@ -83,7 +83,7 @@ class Purge(Event):
         return Reads(unresolved=True, counts=tuple(plan.tasks))
 
     def apply(self, draft: Draft) -> Transition:
-        if draft.state.phase is not Phase.PURGED and not self._may(draft):
+        if draft.state.phase is Phase.PURGED or not self._may(draft):
             return conclude(draft, outcome=False)
         # A transition of its own: what else this decision would have changed goes as well.
         return Transition(

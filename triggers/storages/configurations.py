@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import connections
+from django.db import connections, transaction
 
 from triggers.configuration import restore
 from triggers.engine import Plan, compile_plan
 from triggers.engine.plan import EMPTY_PLAN
 from triggers.models import to_instant
-from triggers.storages.sql import Cursor, Statements
+from triggers.storages.failures import persistently
+from triggers.storages.sql import Cursor, Statements, statements
 from triggers.transactions import in_callers_transaction, in_tests_transaction
 
 _KEPT = 1024
@@ -38,8 +39,7 @@ def add_configuration(
 ) -> None:
     """Store a configuration, if nobody has."""
     configuration = plan.configuration
-    cursor.execute(sql.has_configuration, [configuration.digest])
-    if cursor.fetchone() is not None:
+    if _is_kept(cursor, sql, configuration.digest):
         return
     row = [configuration.digest, configuration.body, to_instant(now)]
     connection = connections[using]
@@ -55,3 +55,44 @@ def add_configuration(
             another.execute(sql.add_configuration, row)
     finally:
         own.close()
+
+
+def remove_unused_configurations(using: str, before: datetime, limit: int, timeout: float) -> int:
+    """Remove configurations that no session has.
+
+    :param before: only those that were stored before this moment.
+    :param limit: how many at most.
+    :param timeout: seconds after which it is not tried again if others get in the way.
+    :returns: how many were removed.
+    :raises StorageUnavailable: the database did not do its part.
+    """
+    connection = connections[using]
+    sql = statements(connection.vendor)
+    features = connection.features
+    # Whoever has one of them locked is giving it to a session.
+    lock = " FOR UPDATE" if features.has_select_for_update else ""
+    if features.has_select_for_update_skip_locked:
+        lock += " SKIP LOCKED"
+
+    def attempt() -> int:
+        with transaction.atomic(using=using), connection.cursor() as cursor:
+            cursor.execute(sql.lock_unused + lock, [to_instant(before), limit])
+            digests = [digest for (digest,) in cursor.fetchall()]
+            if not digests:
+                return 0
+            # Asked again: until it was locked, somebody may have given one to a session.
+            marks = ", ".join(["%s"] * len(digests))
+            cursor.execute(sql.remove_unused.format(marks), [to_instant(before), *digests])
+            removed: int = cursor.rowcount
+            return removed
+
+    return persistently(connection, attempt, timeout)
+
+
+def _is_kept(cursor: Cursor, sql: Statements, digest: str) -> bool:
+    """Whether a configuration is stored, and stays so until the end of this transaction."""
+    for statement in sql.has_configuration:
+        cursor.execute(statement, [digest])
+        if cursor.fetchone() is None:
+            return False
+    return True

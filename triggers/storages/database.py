@@ -362,7 +362,9 @@ class DatabaseStorageBackend(SessionStorage):
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""
         connection = connections[self.using]
-        if not connection.in_atomic_block and not connection.get_autocommit():
+        with reported():  # to ask it is to connect
+            is_manual = not connection.in_atomic_block and not connection.get_autocommit()
+        if is_manual:
             raise SettingsError(
                 f"Database {self.using!r} is not in autocommit mode, so it cannot be known when "
                 "a firing is committed. Use transaction.atomic() instead of set_autocommit(False)."

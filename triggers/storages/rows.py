@@ -152,11 +152,10 @@ def write_transition(
         else:
             cursor.execute(sql.remove_passed, [head.id, task, trigger])
     for pending in transition.pending:
-        due_at = to_instant(pending.due_at)
+        data, due_at = payload.dump(pending.data), to_instant(pending.due_at)
         if pending.ref in state.pending:
-            cursor.execute(sql.move_pending, [due_at, head.id, pending.ref])
+            cursor.execute(sql.move_pending, [data, due_at, head.id, pending.ref])
         else:
-            data = payload.dump(pending.data)
             cursor.execute(sql.add_pending, [head.id, pending.ref, pending.kind, data, due_at])
     for ref in transition.done:
         cursor.execute(sql.remove_pending, [head.id, ref])

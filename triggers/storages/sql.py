@@ -74,6 +74,7 @@ class Dialect:
     :ivar or_set_seq: ends an ``INSERT`` that changes the row instead if it is there.
     :ivar returning: whether ``UPDATE … RETURNING`` works.
     :ivar read_current: suffix of a read that must not come from an old snapshot.
+    :ivar keep_row: suffixes of the reads, one after the other, that find a row which then stays.
     """
 
     now: str | None
@@ -83,6 +84,7 @@ class Dialect:
     insert_or_ignore: str = "INSERT INTO {} ON CONFLICT DO NOTHING"
     or_set_seq: str = 'ON CONFLICT ("session_id", "task", "trigger") DO UPDATE SET "seq" = %s'
     read_current: str = ""
+    keep_row: tuple[str, ...] = ("",)
 
     def sql(self, text: str) -> str:
         """A statement in this dialect."""
@@ -91,7 +93,10 @@ class Dialect:
 
 DIALECTS = {
     "sqlite": Dialect(now=None, greatest="MAX"),
-    "postgresql": Dialect(now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)"),
+    "postgresql": Dialect(
+        now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)",
+        keep_row=(" FOR KEY SHARE",),
+    ),
     "mysql": Dialect(
         now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
         returning=False,
@@ -99,6 +104,8 @@ DIALECTS = {
         insert_or_ignore="INSERT IGNORE INTO {}",
         or_set_seq='ON DUPLICATE KEY UPDATE "seq" = %s',
         read_current=" LOCK IN SHARE MODE",
+        # Only what is there is locked: a lock on a gap would keep others from filling it.
+        keep_row=("", " LOCK IN SHARE MODE"),
     ),
 }
 
@@ -150,7 +157,14 @@ class Statements:
                 '"triggers_configuration" ("digest", "body", "created_at") VALUES (%s, %s, %s)'
             )
         )
-        self.has_configuration = sql('SELECT 1 FROM "triggers_configuration" WHERE "digest" = %s')
+        has = 'SELECT 1 FROM "triggers_configuration" WHERE "digest" = %s'
+        self.has_configuration = [sql(has + lock) for lock in dialect.keep_row]
+        unused = (
+            ' FROM "triggers_configuration" WHERE "created_at" < %s AND NOT EXISTS (SELECT 1 FROM'
+            ' "triggers_session" s WHERE s."configuration_id" = "triggers_configuration"."digest")'
+        )
+        self.lock_unused = sql(f'SELECT "digest"{unused} ORDER BY "digest" LIMIT %s')
+        self.remove_unused = sql(f'DELETE{unused} AND "digest" IN ({{}})')
         self.read_configuration = sql(
             'SELECT "body" FROM "triggers_configuration" WHERE "digest" = %s'
         )
@@ -277,7 +291,8 @@ class Statements:
             f'INSERT INTO "triggers_pendingmark" ("session_id", {mark}) VALUES (%s, %s, %s, %s, %s)'
         )
         self.move_pending = sql(
-            'UPDATE "triggers_pendingmark" SET "due_at" = %s WHERE "session_id" = %s AND "ref" = %s'
+            'UPDATE "triggers_pendingmark" SET "data" = %s, "due_at" = %s'
+            ' WHERE "session_id" = %s AND "ref" = %s'
         )
         self.remove_pending = sql(
             'DELETE FROM "triggers_pendingmark" WHERE "session_id" = %s AND "ref" = %s'

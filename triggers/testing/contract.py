@@ -10,7 +10,8 @@ held against it, with real threads and real processes::
 A storage whose sessions other processes cannot see says so with ``shared = False``.
 
 What a storage must do for each construct of the configuration language is in
-:mod:`triggers.testing.language`, which this includes.
+:mod:`triggers.testing.language`, and what it must do when workers die and sessions end in
+:mod:`triggers.testing.production`; this includes both.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from triggers.engine.lifecycle import Claim, Fail, Finish
 from triggers.exceptions import IdempotencyConflict, InstanceNotFound, InvalidUid
 from triggers.task import execute
 from triggers.testing.language import LanguageContract
+from triggers.testing.production import ProductionContract
 from triggers.testing.racing import RUN_LOG, BrokenRunner, IdleRunner, in_threads
 
 
-class StorageContract(LanguageContract):
+class StorageContract(LanguageContract, ProductionContract):
     """What every storage must do."""
 
     # -- meaning --------------------------------------------------------------------------------

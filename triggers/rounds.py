@@ -1,0 +1,153 @@
+"""Going round the sessions that a storage lists as due: each once, and none in another's way."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from triggers import conf
+from triggers.exceptions import StorageUnavailable
+from triggers.logging import log
+
+FIRST_PAUSE = 5.0
+"""Seconds for which a session that has failed is left alone; doubled each time that it fails."""
+
+LONGEST_PAUSE = 3600.0
+"""The longest time in seconds for which a session that keeps failing is left alone."""
+
+
+class Stop(Protocol):
+    """Says when to stop; a ``threading.Event`` does."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        ...
+
+    def wait(self, timeout: float, /) -> object:
+        """Wait so many seconds, or less: until it is time to stop."""
+        ...
+
+
+class Rounds:
+    """What a process that goes round again and again remembers from one time to the next.
+
+    A session that fails is left alone for a while, longer each time that it fails.
+
+    :param stop: ends a round early, between two sessions.
+    :param clock: seconds that only increase.
+    """
+
+    def __init__(
+        self, stop: Stop | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stop = stop
+        self._clock = clock
+        self._failed: dict[tuple[str, str, str], tuple[int, float]] = {}
+
+    def is_over(self) -> bool:
+        """Whether the round is to end now."""
+        return self._stop is not None and self._stop.is_set()
+
+    def ordered(self, uids: Collection[str]) -> Iterable[str]:
+        """The sessions in an order of chance, so that processes which list the same ones part."""
+        return random.sample(sorted(uids), len(uids))
+
+    def leaves_alone(self, action: str, alias: str, uid: str) -> bool:
+        """Whether the session has failed not long ago."""
+        known = self._failed.get((action, alias, uid))
+        return known is not None and self._clock() < known[1]
+
+    def note(self, action: str, alias: str, uid: str, *, failed: bool) -> None:
+        """Remember how it went."""
+        key = (action, alias, uid)
+        if not failed:
+            self._failed.pop(key, None)
+            return
+        failures = self._failed.get(key, (0, 0.0))[0] + 1
+        pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 16), LONGEST_PAUSE)
+        self._failed[key] = failures, self._clock() + pause
+
+    def forget_old(self) -> None:
+        """Forget sessions that have not been met again for long after they were worth a try."""
+        old = self._clock() - LONGEST_PAUSE
+        for key in [key for key, (_, until) in self._failed.items() if until < old]:
+            del self._failed[key]
+
+
+class Once(Rounds):
+    """Remembers nothing: every session is tried, in order."""
+
+    def ordered(self, uids: Collection[str]) -> Iterable[str]:
+        return sorted(uids)
+
+    def note(self, action: str, alias: str, uid: str, *, failed: bool) -> None:
+        pass
+
+
+def aliases(using: str | None) -> list[conf.Alias]:
+    """The alias of this name, or all that there are.
+
+    :raises SettingsError: there is no such alias.
+    """
+    return [conf.get_alias(using)] if using is not None else list(conf.aliases().values())
+
+
+def go_round(
+    alias: conf.Alias,
+    listed: Callable[[int], Collection[str]],
+    act: Callable[[str], None],
+    *,
+    action: str,
+    batch: int,
+    rounds: Rounds | None,
+) -> int:
+    """Act once on each session that is listed, until there are no others.
+
+    What a session raises is logged, and the others go on.
+
+    :param listed: lists so many sessions that are due, the most urgent ones first.
+    :param act: acts on one; normally it is not listed any more after that.
+    :param action: what this is called in the log.
+    :param batch: how many to list at a time.
+    :returns: how many sessions have failed.
+    :raises StorageUnavailable: they could not be listed.
+    """
+    rounds = rounds or Once()
+    seen: set[str] = set()
+    failed = stuck = 0
+    while not rounds.is_over():
+        limit = batch + stuck
+        found = listed(limit)
+        fresh = set(found) - seen
+        # Asking for more than those that stay listed keeps the others moving.
+        stuck = len(found) - len(fresh)
+        if not fresh and len(found) < limit:
+            break
+        for uid in rounds.ordered(fresh):
+            if rounds.is_over():
+                break
+            seen.add(uid)
+            if rounds.leaves_alone(action, alias.name, uid):
+                continue
+            try:
+                act(uid)
+            except Exception as error:
+                failed += 1
+                rounds.note(action, alias.name, uid, failed=True)
+                about = {"action": action, "session": uid}
+                log(logging.ERROR, _MESSAGES[action], uid, exc_info=True, **about)
+                if isinstance(error, StorageUnavailable):
+                    break  # whether that is so for all of them, listing them again will tell
+            else:
+                rounds.note(action, alias.name, uid, failed=False)
+    return failed
+
+
+_MESSAGES = {
+    "tick": "What is due in session %r could not be decided; the others go on",
+    "recover": "Session %r could not be recovered; the others go on",
+    "purge": "Session %r could not be purged; the others go on",
+}
