@@ -22,6 +22,7 @@ from tests.reference_language import CHANGES_BY_HAND, EndlessError, LanguageSess
 from tests.reference_values import RefusedError
 
 TASKS = ("t_0", "t_1", "t_2", "t_3", "t_4")
+LATE = 20  # steps
 ERRORS = (ValueError("no"), KeyError("gone"), IndexError("far"))
 INTERESTING = (
     *("unstarted", "scheduled", "running", "finished"),
@@ -140,8 +141,10 @@ class LanguageMachine(RuleBasedStateMachine):
         possible = ["fire"] * (8 if phase == "open" else 1) + ["move_on"] * 3 + ["fire_due"]
         possible += ["configure_more"] if len(self.model.tasks) < len(self.names) else []
         possible += ["start"] * 8 if named("scheduled") else []
-        possible += ["end"] * 8 + ["lose_worker"] * 4 if named("running") else []
-        possible += ["close_session"] if phase == "open" and self.model.firings else []
+        possible += ["end"] * 8 + ["lose_worker"] * 2 if named("running") else []
+        # Late, since little happens in a session after its end.
+        is_late = len(self.pair.life) > LATE
+        possible += ["close_session"] if phase == "open" and is_late else []
         possible += ["cancel_session"] if phase == "closed" else []
         possible += ["recover"] * 3 if named("failed") else []
         possible += ["change_by_hand"] if any(map(named, CHANGES_BY_HAND)) else []

@@ -481,7 +481,8 @@ class TriggerManager(AsyncMethods):
 
     def _refuse_early(self, event: Fire) -> None:
         """Refuse what would be refused later too, while the caller can still be told."""
-        task = self.storage.plan().reserved_for(event.trigger)
+        is_outcome = ":" in event.trigger
+        task = self.storage.plan().reserved_for(event.trigger) if is_outcome else None
         if task is not None:
             reason = f"the name is reserved for the outcome of task {task!r}."
             raise InvalidTrigger(event.trigger, reason)

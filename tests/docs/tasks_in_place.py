@@ -7,7 +7,7 @@ what it has registered, are forgotten, so that another page may use the same nam
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from celery import current_app
+from celery import _state
 from django.test import override_settings
 
 from triggers.manager import trigger_managers
@@ -21,14 +21,19 @@ if other is not None:
     stack.callback(other)
 stack.callback(MemoryStorageBackend.clear)
 stack.enter_context(override_settings(TRIGGERS={"default": {"RUNNER": "synchronous"}}))
-tasks_before = set(current_app.tasks)
+apps = list(_state._get_active_apps())
+tasks_before = [set(app.tasks) for app in apps]
+finalizers_before = set(_state._on_app_finalizers)
 registries = (trigger_managers, storage_backends, task_runners)
 names_before = [set(registry.names()) for registry in registries]
 
 
 def tear_down() -> None:
-    for name in set(current_app.tasks) - tasks_before:
-        del current_app.tasks[name]
+    for app, known in zip(apps, tasks_before, strict=True):
+        for name in set(app.tasks) - known:
+            del app.tasks[name]
+    # An app that is made later would get all tasks that were ever defined.
+    _state._on_app_finalizers.intersection_update(finalizers_before)
     for registry, known in zip(registries, names_before, strict=True):
         for name in set(registry.names()) - known:
             registry.unregister(name)

@@ -15,8 +15,8 @@ from triggers.engine import Event, MustSeeMore, Reads, SessionState, decide
 from triggers.engine.by_hand import Annotate, Clone, Create, SetStatus
 from triggers.engine.configuring import Configure
 from triggers.engine.events import Fire, Tick
-from triggers.engine.recovering import Done, Recover
 from triggers.engine.lifecycle import Claim, Finish
+from triggers.engine.recovering import Done, Recover
 from triggers.exceptions import ConfigurationError
 from triggers.types import BY_HAND, FireResult, Status
 
@@ -753,3 +753,16 @@ def test_an_instance_that_time_made_is_replaced_with_its_task() -> None:
     session.configure(t_y={"after": ["t_x:expired"]})
     assert session.statuses()["t_y#0"] == "scheduled"
     assert session.instance("t_y#0").timer_at is None
+
+
+def test_what_elapsed_counts_from_is_taken_even_if_no_firing_of_it_is_counted() -> None:
+    counted = {"trigger": "p", "times": {"from": "c.n"}}
+    session = PureSession(
+        t_x={"after": [counted, {"elapsed": "PT2S", "since": "p"}]},
+        t_y={"after": [counted, {"trigger": "q", "times": {"from": "p.n"}}]},
+    )
+    session.fire("c", n=0)
+    session.fire("p", n=1)
+    session.fire("q")
+    session.tick(2)
+    assert session.statuses() == {"t_x#0": "scheduled", "t_y#0": "scheduled"}

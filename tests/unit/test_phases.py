@@ -86,7 +86,7 @@ def test_ending_again_changes_nothing(phase: Phase) -> None:
     ended.fire("a")
     end(ended, phase)
     again = ended.do(ENDINGS[phase])
-    assert again.outcome == (True if phase is Phase.PURGED else phase)
+    assert again.outcome == (False if phase is Phase.PURGED else phase)
     assert (again.instances, again.firings) == ({}, [])
     assert ended.state.phase is phase
 
@@ -425,9 +425,10 @@ def test_a_session_that_was_closed_before_anything_was_fired_can_go() -> None:
     assert ended.do(old(ended)).outcome is True
 
 
-def test_retention_finds_a_purged_session_purged() -> None:
+def test_retention_does_not_purge_a_session_twice() -> None:
     ended = end(session(), Phase.PURGED)
-    assert ended.do(old(ended)).outcome is True
+    assert ended.do(old(ended)).outcome is False
+    assert ended.state.phase is Phase.PURGED
 
 
 def test_retention_that_decides_what_is_due_sees_what_followed() -> None:

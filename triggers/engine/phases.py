@@ -64,7 +64,7 @@ class Cancel(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Purge(Event):
-    """What is stored of a session is removed, but for a tombstone. Outcome: whether it is.
+    """What is stored of a session is removed, but for a tombstone. Outcome: whether it was now.
 
     The tombstone is the fact that there was such a session, so that nothing begins again under its
     uid, and no idempotency key is taken for a new one.

@@ -123,7 +123,7 @@ class TaskPlan:
                 known = max(known, needed)
             elif isinstance(condition, Held) and condition.name == name:
                 known = max(known, condition.times)
-            elif isinstance(condition, AllHeld) and name in condition.names:
+            elif isinstance(condition, AllHeld | Elapsed | HeldAsOften) and name in condition.names:
                 known = max(known, 1)
         return known
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from triggers.manager import TriggerManager
     from triggers.types import TaskInstance
 
+
 class CeleryTaskRunner(BaseTaskRunner):
     """Sends a Celery message for each instance; routing and queues are Celery's own.
 

@@ -107,7 +107,10 @@ settings.configure(
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     }},
-    TRIGGERS={"default": {"RUNNER": "threading"}, "quick": {"STORAGE": "memory", "RUNNER": "threading"}},
+    TRIGGERS={
+        "default": {"RUNNER": "threading"},
+        "quick": {"STORAGE": "memory", "RUNNER": "threading"},
+    },
 )
 
 import triggers
