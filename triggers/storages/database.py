@@ -357,7 +357,8 @@ class DatabaseStorageBackend(SessionStorage):
             with connections[self.using].cursor() as cursor:
                 return read(cast(Cursor, cursor))
 
-        return persistently(connections[self.using], attempt, self.limits.server_timeout)
+        timeout = self.limits.server_timeout
+        return persistently(connections[self.using], attempt, timeout, changes_nothing=True)
 
     def _commit(self, work: Callable[[Cursor], T]) -> T:
         """Do ``work`` in a transaction, again if it lost against another one."""

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from django.db.utils import Error as DatabaseError
-from django.db.utils import OperationalError
+from django.db.utils import InterfaceError, OperationalError
 
 from triggers.exceptions import StorageUnavailable
 
@@ -39,7 +39,9 @@ def reported() -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def persistently(connection: Any, attempt: Callable[[], T], timeout: float) -> T:
+def persistently(
+    connection: Any, attempt: Callable[[], T], timeout: float, *, changes_nothing: bool = False
+) -> T:
     """Do something that others may get in the way of, again until it succeeds.
 
     Within a transaction of the caller it is tried once: only the whole could be repeated.
@@ -47,6 +49,7 @@ def persistently(connection: Any, attempt: Callable[[], T], timeout: float) -> T
     :param connection: the connection of Django that it uses.
     :param attempt: what to do; it has had no effect when it raises.
     :param timeout: seconds after which it is not begun again.
+    :param changes_nothing: it only reads, so it is also begun again when the connection was lost.
     :raises StorageUnavailable: it failed for another reason, or until the time was up.
     """
     deadline = time.monotonic() + timeout
@@ -56,12 +59,22 @@ def persistently(connection: Any, attempt: Callable[[], T], timeout: float) -> T
         except DatabaseError as error:
             if connection.in_atomic_block:
                 raise unavailable(error) from error
-            if time.monotonic() > deadline or not is_transient(error):
+            is_lost = changes_nothing and _is_lost(connection, error)
+            if time.monotonic() > deadline or not (is_lost or is_transient(error)):
                 connection.close_if_unusable_or_obsolete()
                 raise unavailable(error) from error
+            if is_lost:
+                connection.close()
         # Full jitter, so that those who met once do not meet again.
         time.sleep(random.uniform(0, min(0.002 * 2 ** min(failures, 10), _LONGEST_PAUSE)))
     raise AssertionError("the last attempt returns or raises")  # pragma: no cover  # for mypy
+
+
+def _is_lost(connection: Any, error: DatabaseError) -> bool:
+    """Whether there is no connection, or none that can still be used: the server is away."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    return connection.connection is None or not connection.is_usable()
 
 
 def is_transient(error: DatabaseError) -> bool:
