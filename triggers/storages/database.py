@@ -55,6 +55,7 @@ from triggers.storages.sql import (
     DIALECTS,
     Cursor,
     Statements,
+    Together,
     firings_of,
     instance_of,
     statements,
@@ -352,6 +353,13 @@ class DatabaseStorageBackend(SessionStorage):
         """Statements for deciding, while the session's row is locked."""
         return statements(connections[self.using].vendor, in_callers_transaction(self.using))
 
+    @property
+    def _takes_several(self) -> bool:
+        """Whether one message may hold several statements: not if the server binds parameters."""
+        connection = connections[self.using]
+        options = connection.settings_dict["OPTIONS"]
+        return connection.vendor == "postgresql" and not options.get("server_side_binding")
+
     def _query(self, read: Callable[[Cursor], T]) -> T:
         def attempt() -> T:
             with connections[self.using].cursor() as cursor:
@@ -395,7 +403,12 @@ class DatabaseStorageBackend(SessionStorage):
                 read_more(cursor, sql, head, plan, more.reads, state)
         if transition.configured:
             add_configuration(self.using, cursor, sql, transition.plan, transition.clock)
-        write_transition(cursor, sql, head, state, transition)
+        if self._takes_several:
+            together = Together(cursor)
+            write_transition(together, sql, head, state, transition)
+            together.send()
+        else:
+            write_transition(cursor, sql, head, state, transition)
         return transition
 
     def _lock(

@@ -22,8 +22,10 @@ from triggers.engine.state import InstanceKey
 from triggers.models import from_instant, to_instant
 from triggers.storages.document import VERSION_OF_NAMES, VERSION_OF_PHASES
 from triggers.storages.sql import (
+    UNSETTLED,
     Cursor,
     Statements,
+    Writer,
     changed_columns,
     firing_rows,
     firings_of,
@@ -126,7 +128,7 @@ def _carried(plan: Plan, task: TaskPlan, trigger: str) -> dict[str, None]:
 
 
 def write_transition(
-    cursor: Cursor, sql: Statements, head: Head, state: SessionState, transition: Transition
+    cursor: Writer, sql: Statements, head: Head, state: SessionState, transition: Transition
 ) -> None:
     """Write the difference that a decision makes."""
     plan, configuration = transition.plan, transition.plan.configuration
@@ -171,7 +173,7 @@ def _needed_version(head: Head, transition: Transition) -> int:
     return needed
 
 
-def _remove_contents(cursor: Cursor, sql: Statements, head: Head) -> None:
+def _remove_contents(cursor: Writer, sql: Statements, head: Head) -> None:
     for statement in sql.remove_contents:
         cursor.execute(statement, [head.id])
 
@@ -229,7 +231,7 @@ def _read_rarely(
     if reads.firings:
         add_firings(cursor, sql, head.id, reads.firings, state.firings)
     for task, limit in reads.unsettled:
-        cursor.execute(sql.read_unsettled, [head.id, task, limit])
+        cursor.execute(sql.read_unsettled, [head.id, task, limit] * len(UNSETTLED))
         state.unsettled[task] = {number for (number,) in cursor.fetchall()}
         state.unsettled_limits[task] = limit
     for task in reads.waiting:
@@ -286,7 +288,7 @@ def _add_pending(state: SessionState, rows: Iterable[Any]) -> None:
         state.pending[ref] = mark
 
 
-def _write_firings(cursor: Cursor, sql: Statements, head: Head, firings: list[Firing]) -> None:
+def _write_firings(cursor: Writer, sql: Statements, head: Head, firings: list[Firing]) -> None:
     rows = [[head.id, *row] for firing in firings for row in firing_rows(firing)]
     _each(cursor, sql.add_firing, rows)
     for firing in firings:
@@ -295,7 +297,7 @@ def _write_firings(cursor: Cursor, sql: Statements, head: Head, firings: list[Fi
 
 
 def _write_instances(
-    cursor: Cursor, sql: Statements, head: Head, state: SessionState, transition: Transition
+    cursor: Writer, sql: Statements, head: Head, state: SessionState, transition: Transition
 ) -> None:
     added: list[list[Any]] = []
     changed: dict[tuple[str, ...], list[list[Any]]] = {}
@@ -313,7 +315,7 @@ def _write_instances(
 
 
 def _write_awaited(
-    cursor: Cursor,
+    cursor: Writer,
     sql: Statements,
     head: Head,
     state: SessionState,
@@ -340,7 +342,7 @@ def _write_awaited(
 
 
 def _write_timers(
-    cursor: Cursor,
+    cursor: Writer,
     sql: Statements,
     head: Head,
     state: SessionState,
@@ -366,7 +368,7 @@ def _write_timers(
     _each(cursor, sql.add_timer, added)
 
 
-def _each(cursor: Cursor, statement: str, rows: list[list[Any]]) -> None:
+def _each(cursor: Writer, statement: str, rows: list[list[Any]]) -> None:
     if len(rows) == 1:
         cursor.execute(statement, rows[0])
     elif rows:

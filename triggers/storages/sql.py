@@ -50,18 +50,57 @@ _CONTENTS = (
     "firing",
 )
 
-_UNSETTLED = tuple(each for each in Status if not each.is_resolved)
+_FEW = 20
+"""Rows that are still sent as statements of their own; the driver has a better way for many."""
+
+UNSETTLED = tuple(each for each in Status if not each.is_resolved)
+"""The statuses to which something can still happen."""
 
 
-class Cursor(Protocol):
+class Writer(Protocol):
+    """What takes statements whose answers nobody needs."""
+
+    def execute(self, sql: str, params: Sequence[Any] = ..., /) -> Any: ...
+    def executemany(self, sql: str, params: Sequence[Sequence[Any]], /) -> Any: ...
+
+
+class Cursor(Writer, Protocol):
     """The part of a database cursor that is used here."""
 
     rowcount: int
 
-    def execute(self, sql: str, params: Sequence[Any] = ...) -> Any: ...
-    def executemany(self, sql: str, params: Sequence[Sequence[Any]]) -> Any: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
+
+
+class Together:
+    """Collects statements, to send them as one message: each message waits for its answer.
+
+    :param cursor: of a database that takes several statements at once, separated by semicolons.
+    """
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._statements: list[str] = []
+        self._params: list[Any] = []
+
+    def execute(self, sql: str, params: Sequence[Any] = (), /) -> None:
+        self._statements.append(sql)
+        self._params += params
+
+    def executemany(self, sql: str, params: Sequence[Sequence[Any]], /) -> None:
+        if len(params) > _FEW:
+            self.send()
+            self._cursor.executemany(sql, params)
+            return
+        for row in params:
+            self.execute(sql, row)
+
+    def send(self) -> None:
+        """Send what was collected."""
+        if self._statements:
+            self._cursor.execute("; ".join(self._statements), self._params)
+            self._statements, self._params = [], []
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +228,7 @@ class Statements:
         )
         self.read_unresolved = sql(
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s'
-            f' AND "status" IN ({", ".join(repr(each.value) for each in _UNSETTLED)})' + current
+            f' AND "status" IN ({", ".join(repr(each.value) for each in UNSETTLED)})' + current
         )
         self.due_instances = sql(
             f'SELECT {instance} FROM "triggers_instance" WHERE "session_id" = %s AND "due_at" <= %s'
@@ -259,10 +298,14 @@ class Statements:
             'DELETE FROM "triggers_passed"'
             ' WHERE "session_id" = %s AND "task" = %s AND "trigger" = %s'
         )
-        self.read_unsettled = sql(
-            'SELECT "number" FROM "triggers_instance" WHERE "session_id" = %s AND "task" = %s'
-            f' AND "status" IN ({", ".join(repr(each.value) for each in _UNSETTLED)})'
-            f" LIMIT %s{current}"
+        # Each status by itself, so that each is the end of an index.
+        self.read_unsettled = " UNION ALL ".join(
+            sql(
+                f'SELECT "number" FROM (SELECT "number" FROM "triggers_instance" WHERE'
+                f' "session_id" = %s AND "status" = {each.value!r} AND "task" = %s'
+                f" LIMIT %s{current}) AS {each.value}_ones"
+            )
+            for each in UNSETTLED
         )
         self.read_timers = sql(
             'SELECT "task", "number" FROM "triggers_timer"'
