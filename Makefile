@@ -41,8 +41,17 @@ docs: $(VENV)/.docs-builder ## build the documentation in docs/_build/html
 	$(BIN) -m sphinx -E -n -W --keep-going -b html docs docs/_build/html
 
 .PHONY: bench
-bench: $(VENV)/.test-runner ## run the benchmarks
-	$(BIN) -m benchmarks
+bench: $(VENV)/.benchmarks ## run the benchmarks (BENCH="redis --quick"); fail where a limit is not kept
+	$(BIN) -m benchmarks $(BENCH)
+
+JOINS ?= 10000
+SEED ?= 1
+STORAGE ?= postgresql
+BROKER ?= redis
+
+.PHONY: chaos
+chaos: $(VENV)/.test-runner ## kill everything while JOINS=10000 complete; SEED=1 STORAGE=postgresql|redis|sqlite BROKER=redis|rabbitmq
+	$(BIN) -m tests.chaos --joins $(JOINS) --seed $(SEED) --storage $(STORAGE) --broker $(BROKER)
 
 .PHONY: mysql
 mysql: $(VENV)/.mysql ## install the driver of the MariaDB tests (needs gcc, pkg-config, libmariadb-dev)
@@ -55,6 +64,7 @@ clean: ## remove .venv and everything that was built
 # What an extra contains needs no install of its own afterwards.
 $(VENV)/.test-runner: contains := .runtime
 $(VENV)/.docs-builder: contains := .runtime
+$(VENV)/.benchmarks: contains := .runtime
 $(VENV)/.dev: contains := .runtime .test-runner .docs-builder
 
 $(VENV)/.runtime: pyproject.toml $(VENV)/bin/pip

@@ -1,7 +1,7 @@
-"""One firing in a database, against a bare transaction of Django's ORM.
+"""One firing, against the least that can make anything durable in the same place.
 
-The yardstick is what a view would do without triggers: in a transaction, ``get`` a row by its
-primary key and ``update`` it. That is the least that can make anything durable through the ORM.
+In a database, the yardstick is what a view would do without triggers: in a transaction, ``get`` a
+row by its primary key and ``update`` it. In Redis, it is one round trip (:mod:`benchmarks.redis`).
 
 Ours is all that an application calls: make the manager of a session, fire with kwargs, decide,
 commit, and hand what is ready to a runner that does nothing with it (a broker's time is not ours).
@@ -15,7 +15,9 @@ moves what it logged into its tables. One more row therefore compares the sums o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from time import perf_counter
@@ -24,7 +26,7 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connections, models, transaction
 
-from benchmarks.measure import Row, Samples, compare, quiet
+from benchmarks.measure import Row, Samples, compare, in_turns, quiet
 from benchmarks.stubs import RUN, NoRunner
 from triggers.manager import TriggerManager
 from triggers.runners.base import resolve
@@ -82,59 +84,105 @@ def manager_of(uid: str, alias: str, **options: Any) -> TriggerManager:
     return manager
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What a ratio may be at most, and what we would like it to be."""
+
+    most: float
+    aim: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One thing to do in each session, at its turn.
+
+    :ivar yardstick: name of what it is compared with.
+    """
+
+    name: str
+    do: Callable[[str], object]
+    yardstick: str = YARDSTICK
+    limit: Limit | None = None
+
+
 def measure(
     benchmark: str,
-    alias: str,
+    manager_of: Callable[[str], TriggerManager],
+    yardsticks: Mapping[str, Callable[[int], object]],
     *,
     lives: int,
-    limit: float | None,
-    yardsticks: Sequence[Callable[[], object]],
+    limits: Mapping[str, Limit],
+    building: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    builder_of: Callable[[str], TriggerManager] | None = None,
+    more: Sequence[Case] = (),
+    configuration: Mapping[str, Any] = JOIN,
 ) -> Iterator[Row]:
     """Fire into many sessions.
 
-    :param lives: how many.
-    :param yardsticks: one for each session.
+    :param yardsticks: by name; each is called with the number of the life.
+    :param lives: how many sessions.
+    :param limits: by case.
+    :param building: within this the sessions are made.
+    :param builder_of: manager to make them with.
+    :param more: what else to do in each session.
     """
     uids = [f"life {number}" for number in range(lives)]
-    with transaction.atomic(using=alias):
+    with building():
         for uid in uids:
-            manager_of(uid, alias, in_transaction="decide").update_configuration(JOIN)
+            (builder_of or manager_of)(uid).update_configuration(configuration)
+
+    def fire(trigger: str, uid: str) -> None:
+        manager_of(uid).fire(trigger, KWARGS)
+
+    def execute(uid: str) -> None:
+        resolve(RUN).execute(manager_of(uid), "t_join#0")
+
+    life = [Case(name=name, do=partial(fire, LIFE[name]), limit=limits.get(name)) for name in LIFE]
+    cases = [*life, Case(name=EXECUTE, do=execute, limit=limits.get(EXECUTE)), *more]
     samples = Samples(perf_counter)
     turns = count()
     with quiet():
-        for uid, yardstick in zip(uids, yardsticks, strict=True):
-            for case, trigger in LIFE.items():
-                fire = partial(_fire, uid, alias, trigger)
-                _in_turn(samples, case, fire, yardstick, next(turns))
-            _in_turn(samples, EXECUTE, partial(_execute, uid, alias), yardstick, next(turns))
-    for case in (*LIFE, EXECUTE):
-        figures = compare(samples.of(case), samples.of((YARDSTICK, case)))
-        case_limit = limit if case in LIFE else None
-        yield Row(benchmark=benchmark, case=case, figures=figures, limit=case_limit)
-    ours, base = (
-        [sum(life) for life in zip(*map(samples.of, series), strict=True)]
-        for series in (LIFE, [(YARDSTICK, case) for case in LIFE])
+        for number, uid in enumerate(uids):
+            for case in cases:
+                ours = partial(case.do, uid)
+                theirs = partial(yardsticks[case.yardstick], number)
+                both = [(case.name, ours), ((YARDSTICK, case.name), theirs)]
+                for what, do in in_turns(both, next(turns)):
+                    samples.time(what, do)
+    for case in cases:
+        limit = case.limit
+        yield Row(
+            benchmark=benchmark,
+            case=case.name,
+            figures=compare(samples.of(case.name), samples.of((YARDSTICK, case.name))),
+            limit=None if limit is None else limit.most,
+            aim=None if limit is None else limit.aim,
+            note="" if case.yardstick == YARDSTICK else f"against {case.yardstick}",
+        )
+    whole_lives, base = (
+        [sum(whole) for whole in zip(*map(samples.of, series), strict=True)]
+        for series in (LIFE, [(YARDSTICK, name) for name in LIFE])
     )
     group = max(1, lives // 5)
-    figures = compare(ours, base, group=group, operations=group * len(LIFE))
+    figures = compare(whole_lives, base, group=group, operations=group * len(LIFE))
     yield Row(benchmark=benchmark, case="the four firings on average", figures=figures)
 
 
-def _in_turn(
-    samples: Samples,
-    case: str,
-    ours: Callable[[], object],
-    yardstick: Callable[[], object],
-    turn: int,
-) -> None:
-    both = [(case, ours), ((YARDSTICK, case), yardstick)]
-    for what, do in both if turn % 2 else reversed(both):
-        samples.time(what, do)
-
-
-def _fire(uid: str, alias: str, trigger: str) -> None:
-    manager_of(uid, alias).fire(trigger, KWARGS)
-
-
-def _execute(uid: str, alias: str) -> None:
-    resolve(RUN).execute(manager_of(uid, alias), "t_join#0")
+def measure_in_database(
+    benchmark: str,
+    alias: str,
+    yardstick: Callable[[int], object],
+    *,
+    lives: int,
+    limits: Mapping[str, Limit],
+) -> Iterator[Row]:
+    """Fire into many sessions of a database."""
+    return measure(
+        benchmark,
+        partial(manager_of, alias=alias),
+        {YARDSTICK: yardstick},
+        lives=lives,
+        limits=limits,
+        building=partial(transaction.atomic, using=alias),
+        builder_of=partial(manager_of, alias=alias, in_transaction="decide"),
+    )

@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from benchmarks import receipt
 from benchmarks.measure import Row, Samples, compare, in_turns, pinned, quiet
+from benchmarks.servers import Servers
 from triggers import payload
 from triggers.configuration import parse
 from triggers.engine import Event, SessionState, Transition, decide
@@ -95,7 +96,7 @@ SIDES: tuple[type[Contestant], ...] = (ThroughManager, EngineAlone)
 """What is measured, and what it is measured against."""
 
 
-def run(quick: bool) -> Iterator[Row]:
+def run(quick: bool, _servers: Servers) -> Iterator[Row]:
     """Play the log several times."""
     name, cases = receipt.cases()
     cases = cases[:60] if quick else cases

@@ -8,29 +8,36 @@ that each one pays for its own checkpoints. See :mod:`benchmarks.firing` for wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from django.db import transaction
 
-from benchmarks.firing import Yardstick, make_tables, make_yardstick, measure
+from benchmarks.firing import (
+    LIFE,
+    Limit,
+    Yardstick,
+    make_tables,
+    make_yardstick,
+    measure_in_database,
+)
 from benchmarks.measure import Row, pinned
+from benchmarks.servers import Servers
 
-LIMIT = 2.0
+LIMITS = dict.fromkeys(LIFE, Limit(most=2.0))
 """Times what a bare transaction takes."""
 
 ALIAS = "yardstick"
 
 
-def run(quick: bool) -> Iterator[Row]:
+def run(quick: bool, _servers: Servers) -> Iterator[Row]:
     """Fire into many sessions."""
     lives = 8 if quick else 1000
     make_tables("default")
-    yardsticks = [partial(_touch, key) for key in make_yardstick(ALIAS, lives)]
+    keys = make_yardstick(ALIAS, lives)
+
+    def touch(life: int) -> None:
+        with transaction.atomic(using=ALIAS):
+            row = Yardstick.objects.using(ALIAS).get(pk=keys[life])
+            Yardstick.objects.using(ALIAS).filter(pk=keys[life]).update(count=row.count + 1)
+
     with pinned():
-        yield from measure("sqlite", "default", lives=lives, limit=LIMIT, yardsticks=yardsticks)
-
-
-def _touch(key: int) -> None:
-    with transaction.atomic(using=ALIAS):
-        row = Yardstick.objects.using(ALIAS).get(pk=key)
-        Yardstick.objects.using(ALIAS).filter(pk=key).update(count=row.count + 1)
+        yield from measure_in_database("sqlite", "default", touch, lives=lives, limits=LIMITS)

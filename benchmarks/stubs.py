@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from benchmarks.measure import LeftOut
 from triggers.manager import TriggerManager
 from triggers.runners import task_runners
 from triggers.runners.base import BaseTaskRunner
@@ -30,3 +32,22 @@ class NoRunner(BaseTaskRunner):
 
     def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
         pass
+
+
+def in_redis(url: str, runner: str | None = NoRunner.name) -> Callable[[str], TriggerManager]:
+    """What makes the manager of a session in Redis.
+
+    :param runner: name of the runner, by default the one that runs nothing.
+    :raises LeftOut: the client of Redis is not installed.
+    """
+    try:
+        from triggers.storages.redis import RedisStorageBackend
+    except ImportError as missing:
+        raise LeftOut(f"{missing.name} is not installed") from missing
+
+    def manager_of(uid: str) -> TriggerManager:
+        manager = TriggerManager(RedisStorageBackend(uid, url=url))
+        manager.default_task_runner_name = runner
+        return manager
+
+    return manager_of

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from benchmarks.measure import Row
 
-_HEAD = ("benchmark", "case", "µs", "against µs", "ratio", "quartiles", "limit", "", "note")
+_STYLES = {"MISSED": "bold red", "aim reached": "green", "kept": "yellow"}
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[Row]) -> Table:
     """The rows as a table."""
-    lines = [_HEAD, *(_cells(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            # Words to the left, numbers to the right.
-            cell.ljust(width) if index in (0, 1, 7, 8) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join(text)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for words in ("benchmark", "case"):
+        table.add_column(words, overflow="fold")
+    for number in ("µs", "against µs", "ratio", "quartiles", "limit", "aim"):
+        table.add_column(number, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row, following in pairwise([*rows, None]):
+        assert row is not None
+        ends = following is not None and following.benchmark != row.benchmark
+        table.add_row(*_cells(row), style=_STYLES.get(row.verdict), end_section=ends)
+    return table
 
 
 def as_json(rows: Iterable[Row], about: Mapping[str, Any]) -> str:
@@ -33,8 +38,39 @@ def as_json(rows: Iterable[Row], about: Mapping[str, Any]) -> str:
     return json.dumps({"about": about, "rows": plain}, indent=2, ensure_ascii=False)
 
 
+def as_rst(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:
+    """The rows as a table for the documentation.
+
+    Of the many rows on growth, one for each storage and kind is left: the worst.
+    """
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 18 36 9 15 9 9 14", ""]
+    lines += _rst_row(["Benchmark", "Case", "Ratio", "Quartiles", "Limit", "Aim", ""])
+    for row in _worst_of_growth(rows):
+        _benchmark, _case, _ours, _base, *numbers, _note = _cells(row)
+        lines += _rst_row([row.benchmark, row.case, *numbers])
+    machine = ", ".join(f"{name} {value}" for name, value in about.items() if name != "quick")
+    return "\n".join([*lines, "", f"Made by ``{command}`` on: {machine}.", ""])
+
+
+def _rst_row(cells: Sequence[str]) -> list[str]:
+    first, *others = (f"- {cell}".rstrip() for cell in cells)
+    return [f"   * {first}", *(f"     {cell}" for cell in others)]
+
+
+def _worst_of_growth(rows: Sequence[Row]) -> list[Row]:
+    kept: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        kind, _colon, _case = row.case.partition(":")
+        grows = row.benchmark.startswith("growth")
+        key = (row.benchmark, kind if grows else row.case)
+        if key not in kept or row.figures.ratio > kept[key].figures.ratio:
+            kept[key] = replace(row, case=f"{row.case} (the worst)") if grows else row
+    return list(kept.values())
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     figures = row.figures
+    sign = "≥ " if row.at_least else "≤ "
     return (
         row.benchmark,
         row.case,
@@ -42,7 +78,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{figures.base:,.1f}",
         f"{figures.ratio:.2f}",
         f"{figures.low:.2f} to {figures.high:.2f}",
-        "" if row.limit is None else f"{row.limit:g}",
+        "" if row.limit is None else f"{sign}{row.limit:g}",
+        "" if row.aim is None else f"{sign}{row.aim:g}",
         row.verdict,
         row.note,
     )
