@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from triggers.storages.cache import CacheStorageBackend
     from triggers.storages.database import DatabaseStorageBackend
     from triggers.storages.memory import MemoryStorageBackend
+    from triggers.storages.redis import RedisStorageBackend
     from triggers.task import TaskContext, TriggerTask, trigger_task
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ _LAZY = {
     "CacheStorageBackend": "triggers.storages.cache",
     "DatabaseStorageBackend": "triggers.storages.database",
     "MemoryStorageBackend": "triggers.storages.memory",
+    "RedisStorageBackend": "triggers.storages.redis",
     "TaskContext": "triggers.task",
     "TriggerManager": "triggers.manager",
     "TriggerTask": "triggers.task",
@@ -33,6 +35,7 @@ __all__ = [
     "CacheStorageBackend",
     "DatabaseStorageBackend",
     "MemoryStorageBackend",
+    "RedisStorageBackend",
     "TaskContext",
     "TriggerManager",
     "TriggerTask",

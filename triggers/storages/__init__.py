@@ -6,6 +6,7 @@
 ``memory``     tests and demos
 ``database``   Django's databases: the default
 ``cache``      Django's cache
+``redis``      Redis and Valkey: many firings a second
 =============  ==================================================================================
 """
 

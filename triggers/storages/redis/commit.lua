@@ -1,0 +1,92 @@
+-- Write what a decision changes, if the session is still as the decision saw it.
+--
+-- ARGV[1]  client, ARGV[2] number of its commit, ARGV[3] '1' if this may be a repetition
+-- ARGV[4]  JSON:
+--          rev      the revision that was read; false: there was no session
+--          writes   commands, each with the part of the session in place of the key
+--          due      times and members, in turns: what recovery is to look at, when
+--          undue    members: what it is not to look at any more
+--          timers   true if what time changes has changed
+--          plan     digests of the old and the new configuration, and its text
+--          lists    what becomes of the session in the list of its bucket: 'listed' or 'gone'
+--
+-- Answers 'done', or 'conflict' if somebody else was faster.
+
+local client, number = ARGV[1], ARGV[2]
+if ARGV[3] == '1' then
+    local known = answer_again(client, number)
+    if known then
+        return known
+    end
+end
+
+local change = cjson.decode(ARGV[4])
+local rev = redis.call('HGET', head, 'rev')
+if rev ~= change.rev then
+    return 'conflict'
+end
+
+local function each_due(verb, members)
+    for start = 1, #members, 1000 do
+        redis.call(verb, bucket .. 'due', unpack(members, start, math.min(start + 999, #members)))
+    end
+end
+
+if change.lists == 'gone' then
+    local members = {}
+    for _, name in ipairs(redis.call('SMEMBERS', head .. ':a')) do
+        members[#members + 1] = member .. ' i:' .. name
+    end
+    for _, ref in ipairs(redis.call('HKEYS', head .. ':p')) do
+        members[#members + 1] = member .. ' p:' .. ref
+    end
+    each_due('ZREM', members)
+end
+for _, write in ipairs(change.writes) do
+    write[2] = head .. write[2]
+    redis.call(unpack(write))
+end
+
+if change.plan then
+    local old, new, text = unpack(change.plan)
+    if new ~= '' then
+        redis.call('HSET', bucket .. 'plan:' .. new, 'text', text)
+        redis.call('HINCRBY', bucket .. 'plan:' .. new, 'sessions', 1)
+    end
+    if old ~= '' and redis.call('HINCRBY', bucket .. 'plan:' .. old, 'sessions', -1) <= 0 then
+        redis.call('DEL', bucket .. 'plan:' .. old)
+    end
+end
+if change.due then
+    for index = 2, #change.due, 2 do
+        change.due[index] = member .. ' ' .. change.due[index]
+    end
+    each_due('ZADD', change.due)
+end
+if change.undue then
+    for index, what in ipairs(change.undue) do
+        change.undue[index] = member .. ' ' .. what
+    end
+    each_due('ZREM', change.undue)
+end
+if change.timers then
+    -- The bucket knows of each session what time changes first in it.
+    local first = redis.call('ZRANGE', head .. ':timers', 0, 0, 'WITHSCORES')
+    if first[2] then
+        redis.call('ZADD', bucket .. 'timers', first[2], member)
+    else
+        redis.call('ZREM', bucket .. 'timers', member)
+    end
+end
+if change.lists == 'gone' then
+    redis.call('ZREM', bucket .. 'sessions', member)
+elseif change.lists == 'listed' then
+    redis.call('ZADD', bucket .. 'sessions', 0, member)
+end
+
+-- A session that is made anew under the same uid does not take up the old one's revisions.
+if redis.call('EXISTS', head) == 1 then
+    local next = rev and tonumber(rev) + 1 or redis.call('TIME')[1] * 10000
+    redis.call('HSET', head, 'rev', next)
+end
+return note_answer(client, number, 'done')

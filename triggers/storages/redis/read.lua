@@ -1,0 +1,195 @@
+-- Read the part of a session that a decision must see, together with its revision.
+--
+-- ARGV[1]  the present in microseconds; empty: the server's
+-- ARGV[2]  what to read, as JSON: every key of it is one of the steps below
+--
+-- The answer is JSON. If the session's configuration or revision is not the one that the question
+-- is about, only the head is answered.
+
+local ask = cjson.decode(ARGV[2])
+local fields = redis.call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest', 'manager')
+local now = present(ARGV[1], fields[5])
+local found = {head = fields, now = now}
+
+if ask.rev and ask.rev ~= fields[1] or ask.digest and ask.digest ~= (fields[6] or '') then
+    return cjson.encode(found)
+end
+found.answered = true
+
+local instances = {}
+local any = false
+
+local function see(names)
+    -- In portions, since Lua's stack is bounded.
+    for start = 1, #names, 1000 do
+        local last = math.min(start + 999, #names)
+        local texts = redis.call('HMGET', head .. ':b', unpack(names, start, last))
+        for index, text in ipairs(texts) do
+            if text then
+                instances[names[start + index - 1]] = text
+                any = true
+            end
+        end
+    end
+end
+
+local function is_resolved(text)
+    local status = string.match(text, '^%l+')
+    return status == 'finished' or status == 'replayed' or status == 'skipped'
+        or status == 'abandoned'
+end
+
+-- Instances that match, of a session that is looked through as a whole: for what happens rarely.
+local function look_through(matches)
+    local all = redis.call('HGETALL', head)
+    for index = 1, #all, 2 do
+        local task = string.match(all[index], '^c:(.*)$')
+        for number = 0, task and tonumber(all[index + 1]) - 1 or -1 do
+            local name = task .. '#' .. number
+            local text = redis.call('HGET', head .. ':b', name)
+            if text and matches(task, text) then
+                instances[name] = text
+                any = true
+            end
+        end
+    end
+end
+
+if ask.instances then
+    see(ask.instances)
+end
+if ask.fields then
+    found.fields = {}
+    for start = 1, #ask.fields, 1000 do
+        local last = math.min(start + 999, #ask.fields)
+        local values = redis.call('HMGET', head, unpack(ask.fields, start, last))
+        for index, value in ipairs(values) do
+            found.fields[start + index - 1] = value
+        end
+    end
+end
+if ask.awaiting then
+    found.awaiting = {}
+    for index, trigger in ipairs(ask.awaiting) do
+        local names = redis.call('SMEMBERS', head .. ':w:' .. trigger)
+        found.awaiting[index] = names
+        see(names)
+    end
+end
+if ask.waiting then
+    -- Of these tasks, under the names that they listen to.
+    for _, trigger in ipairs(ask.waiting.names) do
+        local names = redis.call('SMEMBERS', head .. ':w:' .. trigger)
+        local theirs = {}
+        for _, name in ipairs(names) do
+            if ask.waiting.tasks[string.match(name, '^(.*)#')] then
+                theirs[#theirs + 1] = name
+            end
+        end
+        see(theirs)
+    end
+end
+if ask.timers then
+    local last = ask.timers ~= '' and ask.timers or now
+    found.timers = redis.call('ZRANGEBYSCORE', head .. ':timers', '-inf', last)
+    see(found.timers)
+end
+if ask.due then
+    -- All that may be; the decision looks at their times.
+    found.due = redis.call('SMEMBERS', head .. ':a')
+    see(found.due)
+end
+if ask.ref then
+    local text = redis.call('HGET', head .. ':p', ask.ref)
+    found.pending = text and {{ask.ref, text}} or nil
+end
+if ask.unsettled then
+    found.unsettled = {}
+    for index, task in ipairs(ask.unsettled) do
+        found.unsettled[index] = redis.call('SRANDMEMBER', head .. ':u:' .. task[1], task[2])
+    end
+end
+if ask.unsettled_of then
+    look_through(function(task, text)
+        return ask.unsettled_of[task] and not is_resolved(text)
+    end)
+end
+if ask.unresolved then
+    look_through(function(_, text) return not is_resolved(text) end)
+end
+if ask.due or ask.unresolved then
+    found.pending = {}
+    local all = redis.call('HGETALL', head .. ':p')
+    for index = 1, #all, 2 do
+        found.pending[#found.pending + 1] = {all[index], all[index + 1]}
+    end
+end
+
+local firings = {}
+if ask.key then
+    local seq = redis.call('HGET', head .. ':k', ask.key)
+    if seq then
+        found.key = seq
+        firings[1] = {seq, redis.call('HGET', head .. ':b', seq)}
+    end
+end
+if ask.firings then
+    for _, seq in ipairs(ask.firings) do
+        local text = redis.call('HGET', head .. ':b', seq)
+        if text then
+            firings[#firings + 1] = {seq, text}
+        end
+    end
+end
+if ask.history then
+    -- Their names, without the kwargs, which may be large.
+    found.history = {}
+    for seq = 1, tonumber(fields[4] or 0) do
+        local text = redis.call('HGET', head .. ':b', seq)
+        if text then
+            local trigger, also = string.match(
+                text,
+                '^[^\n]*\n([^\n]*)\n[^\n]*\n[^\n]*\n([^\n]*)\n'
+            )
+            found.history[#found.history + 1] = {tostring(seq), trigger, also}
+        end
+    end
+end
+
+local firings = {}
+if ask.key then
+    local seq = redis.call('HGET', head .. ':k', ask.key)
+    if seq then
+        found.key = seq
+        firings[1] = {seq, redis.call('HGET', head .. ':b', seq)}
+    end
+end
+if ask.firings then
+    for _, seq in ipairs(ask.firings) do
+        local text = redis.call('HGET', head .. ':b', seq)
+        if text then
+            firings[#firings + 1] = {seq, text}
+        end
+    end
+end
+if ask.history then
+    -- Their names, without the kwargs, which may be large.
+    found.history = {}
+    for seq = 1, tonumber(fields[4] or 0) do
+        local text = redis.call('HGET', head .. ':b', seq)
+        -- Of a purged session, nothing is left.
+        if text then
+            local trigger, also =
+                string.match(text, '^[^\n]*\n([^\n]*)\n[^\n]*\n[^\n]*\n([^\n]*)\n')
+            found.history[#found.history + 1] = {tostring(seq), trigger, also}
+        end
+    end
+end
+
+if #firings > 0 then
+    found.firings = firings
+end
+if any then
+    found.instances = instances
+end
+return cjson.encode(found)
