@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 
 REPORT_PAUSES = (0.1, 0.5, 2.0)
-"""Seconds between the tries to report an attempt to a storage that does not answer."""
+"""Seconds between the tries to tell something to a storage that does not answer; the last one
+is repeated."""
 
 LONGEST_WAIT = timedelta(seconds=5)
 """How long a worker that comes a little early waits for the end of a cool-down."""
@@ -74,6 +76,7 @@ class Attempt:
     :ivar log_level: the highest level that the task has logged.
     :ivar is_lost: whether another attempt may have begun meanwhile, since the lease ran out; this
         one cannot report any more.
+    :ivar is_reporting: whether it is being reported how it ended.
     :ivar is_in_transaction: whether the task runs in :meth:`transaction` now.
     """
 
@@ -83,6 +86,7 @@ class Attempt:
         self.token = token
         self.log_level = logging.NOTSET
         self.is_lost = False
+        self.is_reporting = False
         self.is_in_transaction = False
         self.key = split_instance_name(instance.name)
 
@@ -114,13 +118,22 @@ class Attempt:
         :raises AttemptLost: in :meth:`transaction`, if the report was not accepted.
         """
         metadata = self._log_metadata()
-        self._report(Finish(key=self.key, token=self.token, metadata=metadata, result=result))
+        event = Finish(key=self.key, token=self.token, metadata=metadata, result=result)
+        self._report(lambda: event)
 
-    def fail(self, error: BaseException) -> None:
-        """The task raised."""
+    def fail(self, error: BaseException, *, is_ending: bool = False) -> None:
+        """The task raised.
+
+        :param is_ending: the process is being ended, so that there is little time.
+        """
         metadata = {**self._log_metadata(), **_describe(error)}
-        failure = payload.dump(failure_of(self.instance, metadata["exception"]))
-        self._report(Fail(key=self.key, token=self.token, metadata=metadata, failure=failure))
+
+        def event() -> Fail:
+            # Reads what the task got, so it belongs to what is tried again.
+            failure = payload.dump(failure_of(self.instance, metadata["exception"]))
+            return Fail(key=self.key, token=self.token, metadata=metadata, failure=failure)
+
+        self._report(event, is_ending=is_ending)
 
     def skip(self, skip: TaskSkip) -> None:
         """The task skipped itself."""
@@ -130,7 +143,8 @@ class Attempt:
             self.fail(error)
             return
         metadata = {**self._log_metadata(), **metadata}
-        self._report(Skip(key=self.key, token=self.token, metadata=metadata))
+        event = Skip(key=self.key, token=self.token, metadata=metadata)
+        self._report(lambda: event)
 
     def retry(self, retry: TaskRetry, limit: int | None) -> BaseException | None:
         """The task asked for another try; returns the exception if it may not have one."""
@@ -156,42 +170,61 @@ class Attempt:
             cooldown=retry.cooldown,
             replacement=replacement,
         )
-        self._report(event)
+        self._report(lambda: event)
         return None
 
-    def _report(self, event: Report) -> None:
-        heartbeat.end(self)
-        name = self.instance.name
+    def _report(self, make: Callable[[], Report], *, is_ending: bool = False) -> None:
+        name, about = self.instance.name, self._about("drop")
+        self.is_reporting = True
         try:
-            transition = self._apply(event)
+            event, transition, is_repeated = self._apply(make, is_ending)
             is_accepted = bool(transition.outcome)
         except InstanceNotFound:
-            is_accepted = False
-        if not is_accepted:
+            message = "The end of %s was not recorded: there is no such instance any more"
+            log(logging.WARNING, message, name, **about)
+            is_accepted, is_repeated, event = False, False, None
+        finally:
+            # Not before: the lease counts until the report is in.
+            heartbeat.end(self)
+        what = type(event).__name__.lower()
+        if is_accepted and transition.instances[self.key].status is Status.FAILED:
+            if isinstance(event, Finish):
+                reason = transition.instances[self.key].metadata["exception"]["message"]
+                log(logging.ERROR, "%s", reason, **self._about("cascade"))
+        elif is_repeated and not is_accepted:
+            message = "%s of %s was reported again, as no answer had come, and had been decided"
+            log(logging.WARNING, message, what, name, **about)
+        elif event is not None and not is_accepted:
             message = "%s of %s was not recorded: the instance was decided elsewhere meanwhile"
-            what = type(event).__name__.lower()
-            _log_dropped(self.manager, name, message, what, level=logging.WARNING)
-            if self.is_in_transaction:
-                raise AttemptLost(name)
-        elif isinstance(event, Finish) and transition.instances[self.key].status is Status.FAILED:
-            reason = transition.instances[self.key].metadata["exception"]["message"]
-            about = {"action": "cascade", "session": self.manager.storage.uid, "instance": name}
-            log(logging.ERROR, "%s", reason, **about)
+            log(logging.WARNING, message, what, name, **about)
+        if not is_accepted and self.is_in_transaction:
+            raise AttemptLost(name)
 
-    def _apply(self, event: Report) -> Transition:
-        """Report, again if the storage has a hiccup: the work is done, and must not be lost.
+    def _apply(
+        self, make: Callable[[], Report], is_ending: bool
+    ) -> tuple[Report, Transition, bool]:
+        """Report, again while the storage is away: the work is done, and must not be lost.
 
         The token makes repeating safe: if the first try was committed, the next is not accepted.
-        In a transaction, only all of it could be repeated.
+        It goes on for as long as a lease at most. In a transaction, only all could be repeated.
+
+        :returns: the event, what it made, and whether it was a repetition.
         """
-        if self.is_in_transaction:
-            return self.manager.apply(event)
-        for pause in REPORT_PAUSES:
+        deadline = time.monotonic() + (0 if is_ending else self.manager.storage.limits.lease)
+        for tries in count():
             try:
-                return self.manager.apply(event)
+                event = make()
+                return event, self.manager.apply(event), tries > 0
             except StorageUnavailable:
-                time.sleep(pause)
-        return self.manager.apply(event)
+                is_over = tries >= len(REPORT_PAUSES) and time.monotonic() > deadline
+                if self.is_in_transaction or is_over:
+                    raise
+            time.sleep(REPORT_PAUSES[min(tries, len(REPORT_PAUSES) - 1)])
+        raise AssertionError("it is left above")  # pragma: no cover  # for mypy
+
+    def _about(self, action: str) -> dict[str, str]:
+        uid = self.manager.storage.uid
+        return {"action": action, "session": uid, "instance": self.instance.name}
 
     def _log_metadata(self) -> dict[str, Any]:
         return {"log_level": self.log_level} if self.log_level else {}
@@ -216,12 +249,12 @@ def claim(
     key = split_instance_name(instance)
     event = Claim(key=key, token=token, early=early, lease=lease, expires=expires)
     try:
-        transition = manager.apply(event)
+        transition = _claimed(manager, event)
         wait = transition.outcome
         if isinstance(wait, timedelta) and wait <= LONGEST_WAIT:
             # The clocks of this host and of the storage need not agree to the second.
             time.sleep(wait.total_seconds())
-            transition = manager.apply(event)
+            transition = _claimed(manager, event)
     except InstanceNotFound:
         _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
         return None
@@ -242,6 +275,16 @@ def claim(
     return attempt
 
 
+def _claimed(manager: TriggerManager, event: Claim) -> Transition:
+    """Claim, again if no answer comes: a claim that was committed is answered as such again."""
+    for pause in REPORT_PAUSES[:-1]:
+        try:
+            return manager.apply(event)
+        except StorageUnavailable:
+            time.sleep(pause)
+    return manager.apply(event)
+
+
 def beginning_of(owner: str) -> str:
     """How the tokens of attempts begin that this message has started."""
     return f"{owner[:40]}:"
@@ -256,8 +299,13 @@ def _log_dropped(
 
 def _describe(error: BaseException) -> dict[str, Any]:
     """What an instance's metadata says about the exception that ended it."""
-    text = "".join(traceback.format_exception(error))
-    return {"exception": _describe_one(error), "traceback": payload.safe_text(text)}
+    try:
+        text = "".join(traceback.format_exception(error))
+        return {"exception": _describe_one(error), "traceback": payload.safe_text(text)}
+    except Exception:  # whatever an exception does when it is looked at
+        name = type(error).__name__
+        described = {"type": name, "types": [name], "message": f"<{name} that cannot be described>"}
+        return {"exception": {**described, "context": {}}, "traceback": ""}
 
 
 def _describe_one(error: BaseException) -> dict[str, Any]:

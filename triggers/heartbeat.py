@@ -54,9 +54,10 @@ def begin(attempt: Attempt) -> None:
     next_beat = time.monotonic() + storage.limits.heartbeat
     with _changed:
         _watched[attempt.token] = _Watched(attempt, next_beat)
-        if _thread is None:
-            _thread = threading.Thread(target=_run, name="triggers-heartbeat", daemon=True)
-            _thread.start()
+        if _thread is None or not _thread.is_alive():
+            thread = threading.Thread(target=_run, name="triggers-heartbeat", daemon=True)
+            thread.start()
+            _thread = thread
         elif next_beat < _wakes_at:
             _changed.notify_all()
 
@@ -73,13 +74,7 @@ def _run() -> None:
         if due is None:
             return
         for watched in due:
-            if watched.attempt.is_in_transaction:
-                _beat_apart(watched)
-            else:
-                _beat(watched)
-        # A connection of this thread that waits for the next beat would only be in the way.
-        if settings.configured:
-            connections.close_all()
+            _begin_beat(watched)
 
 
 def _wait() -> list[_Watched] | None:
@@ -99,44 +94,54 @@ def _wait() -> list[_Watched] | None:
                 return None
 
 
-def _beat_apart(watched: _Watched) -> None:
-    """Renew a lease in a thread that may have to wait; one at a time for each attempt."""
-
-    def work() -> None:
-        try:
-            _beat(watched)
-        finally:
-            watched.is_beating = False
-            connections.close_all()
-
-    if not watched.is_beating:
-        watched.is_beating = True
-        threading.Thread(target=work, name="triggers-heartbeat-apart", daemon=True).start()
+def _begin_beat(watched: _Watched) -> None:
+    """Renew a lease in a thread of its own: one that has to wait must not cost others theirs."""
     with _changed:
         watched.next_beat = time.monotonic() + watched.attempt.manager.storage.limits.heartbeat
+        if watched.is_beating:
+            return
+        watched.is_beating = True
+    name = "triggers-heartbeat-beat"
+    try:
+        threading.Thread(target=_beat, args=[watched], name=name, daemon=True).start()
+    except RuntimeError:  # the system has no more threads to give; perhaps the next time
+        watched.is_beating = False
+        log(logging.WARNING, "A heartbeat could not begin", exc_info=True, action="heartbeat")
 
 
 def _beat(watched: _Watched) -> None:
     attempt = watched.attempt
-    storage = attempt.manager.storage
-    own = type(storage)(storage.uid, **storage.options)
-    lease = storage.limits.lease_time
-    about = {"action": "heartbeat", "session": storage.uid, "instance": attempt.instance.name}
+    storage, name = attempt.manager.storage, attempt.instance.name
+    about = {"action": "heartbeat", "session": storage.uid, "instance": name}
     try:
-        event = Extend(key=attempt.key, token=attempt.token, lease=lease)
-        is_ours = own.transact(event).outcome
+        is_ours = _renew(attempt)
     except InstanceNotFound:
         is_ours = False
     except Exception:
         # The lease outlasts more than one heartbeat.
         log(logging.WARNING, "A heartbeat failed; the next one follows", exc_info=True, **about)
         is_ours = True
+    finally:
+        watched.is_beating = False
+        # Threads have connections of their own, and this one ends.
+        if settings.configured:
+            connections.close_all()
     with _changed:
-        watched.next_beat = time.monotonic() + storage.limits.heartbeat
-        if not is_ours and _watched.pop(attempt.token, None) is not None:
-            attempt.is_lost = True
-            message = "%s was taken away from this worker: its lease had run out, or it was changed"
-            log(logging.WARNING, message, attempt.instance.name, **about)
+        is_watched = attempt.token in _watched
+        if is_ours or attempt.is_reporting or not is_watched:
+            return
+        del _watched[attempt.token]
+    attempt.is_lost = True
+    message = "%s was taken away from this worker: its lease had run out, or it was changed"
+    log(logging.WARNING, message, name, **about)
+
+
+def _renew(attempt: Attempt) -> bool:
+    """Renew a lease; whether the instance is still the attempt's own."""
+    storage = attempt.manager.storage
+    own = type(storage)(storage.uid, **storage.options)
+    event = Extend(key=attempt.key, token=attempt.token, lease=storage.limits.lease_time)
+    return bool(own.transact(event).outcome)
 
 
 def _forget() -> None:

@@ -164,6 +164,7 @@ class TriggerManager(AsyncMethods):
             kwargs=kwargs,
             key=_checked_key(idempotency_key),
             limit=self.storage.limits.firings_limit,
+            is_inside=outbox.is_inside(self.storage),
         )
         cascade = outbox.take_cascade(self.storage, trigger_name)
         if cascade is not None:
@@ -487,12 +488,14 @@ class TriggerManager(AsyncMethods):
             reason = f"the name is reserved for the outcome of task {task!r}."
             raise InvalidTrigger(event.trigger, reason)
         standing, limit = self.storage.standing(), self.storage.limits.firings_limit
-        if standing.phase is Phase.OPEN and standing.seq < limit:
+        goes_on = standing.phase is Phase.CLOSED and event.is_inside
+        if (standing.phase is Phase.OPEN or goes_on) and standing.seq < limit:
             return
-        known = ((each.trigger, each.key) for each in self.storage.find_firings())
-        if event.key is not None and (event.trigger, event.key) in known:
-            return  # it was taken before; so it will be found to be a duplicate
-        if standing.phase is not Phase.OPEN:
+        if event.key is not None:
+            known = ((each.trigger, each.key) for each in self.storage.find_firings())
+            if (event.trigger, event.key) in known:
+                return  # it was taken before; so it will be found to be a duplicate
+        if standing.phase is not Phase.OPEN and not goes_on:
             raise SessionClosed(standing.phase.value, self.storage.uid)
         raise SessionFull(limit, self.storage.uid)
 

@@ -7,6 +7,8 @@ Everything here was committed as to be done before it is tried. What fails is lo
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from triggers.engine.recovering import Done
 from triggers.engine.state import InstanceKey
 from triggers.logging import log
 from triggers.runners import task_runners
+from triggers.types import FireResult
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -61,13 +64,32 @@ def take_cascade(storage: SessionStorage, trigger: str) -> Cascade | None:
     return cascade
 
 
+_inside: ContextVar[tuple[str, str] | None] = ContextVar("triggers_inside", default=None)
+
+
+@contextmanager
+def inside(storage: SessionStorage) -> Iterator[None]:
+    """Code in this block (a task, a hook) is part of what goes on in the session."""
+    token = _inside.set(_session(storage))
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+def is_inside(storage: SessionStorage) -> bool:
+    """Whether this is called by a task or a hook of the session."""
+    return _inside.get() == _session(storage)
+
+
 def follow_up(manager: TriggerManager, transition: Transition) -> None:
     """Do what a transition left to be done."""
     for key in transition.scheduled:
         _dispatch(manager, transition, key)
     for pending in transition.pending:
         try:
-            _fulfil(manager, pending)
+            with inside(manager.storage):
+                _fulfil(manager, pending)
         except Exception:
             # What comes after it waits too: a hook is called after the cascade that it is about.
             message = "%s failed; recovery will repeat it"
@@ -80,8 +102,11 @@ def warn_of_limit(manager: TriggerManager, transition: Transition) -> None:
     limit = manager.storage.limits.firings_limit
     if transition.seq * 2 < limit:
         return
-    # A storage that decides where the data live does not send firings back.
-    before = transition.seq - max(1, len(transition.firings))
+    before = transition.seq - len(transition.firings)
+    fired = transition.outcome
+    if isinstance(fired, FireResult) and fired.seq is not None and not fired.duplicate:
+        # A storage that decides where the data live does not send firings back.
+        before = min(before, fired.seq - 1)
     for percent in WARN_AT:
         if before < limit * percent / 100 <= transition.seq:
             message = "The session has recorded %d of the %d firings that it may; then fire refuses"

@@ -92,10 +92,17 @@ def _recover_session(total: Recovered, alias: conf.Alias, uid: str) -> None:
     """Recover a session with the managers that it belongs to."""
     storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
     found = Recovered(sessions=1)
+    failures: list[Exception] = []
     for ref, name in storage.deferred():
-        found.decided += manager_of(name, storage, alias).decide_deferred(ref) is not None
+        try:
+            found.decided += manager_of(name, storage, alias).decide_deferred(ref) is not None
+        except Exception as error:
+            # One that cannot be decided here holds up nothing else in the session.
+            failures.append(error)
     manager = manager_of(storage.manager_name() or alias.manager, storage, alias)
     total += _resend(manager, found, alias)
+    if failures:
+        raise failures[0]
 
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
 
+from triggers import heartbeat
 from triggers.arguments import call_method, caller
-from triggers.attempt import AttemptLost, TaskRetry, TaskSkip, claim
+from triggers.attempt import Attempt, AttemptLost, TaskRetry, TaskSkip, claim
 from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
 from triggers.exceptions import CannotRegister, MaxRetriesExceeded
+from triggers.outbox import inside
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
 from triggers.workflows import Condition, Declaration, Workflow, define
@@ -40,6 +42,9 @@ __all__ = [
 
 
 LONGEST_COOLDOWN = timedelta(days=3650)
+
+_TRIES = 5
+"""How often a task with its own transaction begins anew when that loses against another one."""
 
 _MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "delivery_mode", "priority")
 
@@ -170,37 +175,52 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         attempt = claim(manager, instance, early=early, owner=owner, expires=expires)
         if attempt is None:
             return None
-        context = TaskContext(manager, attempt.instance, lambda: attempt.is_lost)
         try:
-            with attempt.transaction() if self.transactional else nullcontext():
-                try:
-                    returned: Mapping[str, Any] | None = call_method(self._run, context)
-                finally:
-                    attempt.log_level = context.log_level
-                result = attempt.encode(returned)
-                if self.transactional:
-                    attempt.finish(result)
-        except AttemptLost:
-            return None
-        except TaskSkip as skip:
-            attempt.skip(skip)
-        except TaskRetry as retry:
-            exceeded = attempt.retry(retry, self.max_retries)
-            if reraise and exceeded is not None:
-                raise exceeded from retry.exc
-        except Exception as error:
-            attempt.fail(error)
-            if reraise:
+            return self._carry_out(manager, attempt, reraise)
+        finally:
+            heartbeat.end(attempt)
+
+    def _carry_out(
+        self, manager: TriggerManager, attempt: Attempt, reraise: bool
+    ) -> Mapping[str, Any] | None:
+        """Do the work of an attempt, and report how it ended."""
+        tries = _TRIES if self.transactional else 1
+        while True:
+            tries -= 1
+            context = TaskContext(manager, attempt.instance, lambda: attempt.is_lost)
+            try:
+                with attempt.transaction() if self.transactional else nullcontext():
+                    try:
+                        with inside(manager.storage):
+                            returned: Mapping[str, Any] | None = call_method(self._run, context)
+                    finally:
+                        attempt.log_level = max(attempt.log_level, context.log_level)
+                    result = attempt.encode(returned)
+                    if self.transactional:
+                        attempt.finish(result)
+            except AttemptLost:
+                return None
+            except TaskSkip as skip:
+                attempt.skip(skip)
+            except TaskRetry as retry:
+                exceeded = attempt.retry(retry, self.max_retries)
+                if reraise and exceeded is not None:
+                    raise exceeded from retry.exc
+            except Exception as error:
+                if tries and manager.storage.may_repeat(error):
+                    continue  # the transaction lost against another one, and has had no effect
+                attempt.fail(error)
+                if reraise:
+                    raise
+            except BaseException as error:
+                # The process is being ended; say so while it still can.
+                attempt.fail(error, is_ending=True)
                 raise
-        except BaseException as error:
-            # The process is being ended; say so while it still can.
-            attempt.fail(error)
-            raise
-        else:
-            if not self.transactional:
-                attempt.finish(result)
-            return returned
-        return None
+            else:
+                if not self.transactional:
+                    attempt.finish(result)
+                return returned
+            return None
 
 
 def execute(manager: TriggerManager, instance: str) -> None:

@@ -27,6 +27,12 @@ def in_callers_transaction(using: str = DEFAULT_DB_ALIAS) -> bool:
     return connection.in_atomic_block and not all(_is_tests(block) for block in blocks)
 
 
+def in_outer_transaction(using: str) -> bool:
+    """Whether a transaction of the caller is around the one that is open here."""
+    blocks = [each for each in connections[using].atomic_blocks if not _is_tests(each)]
+    return len(blocks) > 1
+
+
 def in_tests_transaction() -> bool:
     """Whether ``TestCase`` has put a transaction around what this thread does.
 

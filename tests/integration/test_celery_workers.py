@@ -182,7 +182,7 @@ def test_a_task_unknown_to_a_worker_is_left_to_others_for_a_while(
         worker.wait_for("log", action="unknown", times=sent, **about)
         assert statuses(manager) == {"t_x#0": "scheduled"}
         assert send_again(manager) == 1
-    worker.wait_for("log", action="fail", message="after 4 messages", **about)
+    worker.wait_for("log", action="fail", message="of 4 messages", **about)
     assert statuses(manager) == {"t_x#0": "failed"}
     error = manager.storage["t_x#0"].metadata["exception"]
     assert error["type"] == "triggers.exceptions.UnknownTask"

@@ -264,8 +264,18 @@ def test_what_waits_for_a_commit_is_dropped_if_the_session_ends_before(
     manager.fire("a")
     with transaction.atomic(using=alias):
         assert manager.fire("b").pending
-        manager.close()
+        manager.cancel()
     assert any("A deferred firing was dropped" in each.message for each in caplog.records)
+    assert [each.trigger for each in manager.storage.find_firings()] == ["a"]
+    assert manager.storage.deferred() == []
+
+
+@with_databases
+def test_what_waits_for_a_commit_is_decided_although_the_session_was_closed(alias: str) -> None:
+    manager = TriggerManager(DatabaseStorageBackend(uuid4().hex, using=alias))
+    with transaction.atomic(using=alias):
+        assert manager.fire("a").pending
+        manager.close()
     assert [each.trigger for each in manager.storage.find_firings()] == ["a"]
     assert manager.storage.deferred() == []
 

@@ -58,10 +58,28 @@ def test_a_session_that_has_ended_takes_no_firing_from_outside(phase: Phase) -> 
     assert ended.state.seq == 0
 
 
-@pytest.mark.parametrize("phase", ENDINGS)
-def test_a_firing_that_waited_for_a_commit_is_refused_too(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [Phase.CANCELLED, Phase.PURGED])
+@pytest.mark.parametrize("how", ["deferred", "is_inside"])
+def test_where_nothing_goes_on_a_firing_that_began_before_is_refused_too(
+    phase: Phase, how: str
+) -> None:
     with pytest.raises(SessionClosed):
-        end(session(), phase).do(Fire(trigger="a", deferred=True))
+        end(session(), phase).do(Fire(trigger="a", **{how: True}))
+
+
+@pytest.mark.parametrize("how", ["deferred", "is_inside"])
+def test_a_closed_session_takes_what_waited_for_a_commit_and_what_its_own_tasks_fire(
+    how: str,
+) -> None:
+    closed = end(session(), Phase.CLOSED)
+    assert closed.do(Fire(trigger="a", **{how: True})).outcome.seq == 1
+
+
+def test_a_session_for_which_firings_wait_is_not_purged() -> None:
+    closed = end(session(), Phase.CLOSED)
+    later = closed.now + timedelta(days=1)
+    assert closed.do(Purge(unchanged_since=later, is_awaited=True)).outcome is False
+    assert closed.do(Purge(unchanged_since=later)).outcome is True
 
 
 @pytest.mark.parametrize("phase", ENDINGS)

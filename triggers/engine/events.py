@@ -73,6 +73,9 @@ class Event(ABC):
     opens_session: bool = False
     """Whether a session that was never heard of begins with it."""
 
+    gives_way: bool = False
+    """Whether it comes again by itself, so that it need not wait long for others."""
+
     until: datetime | None = None
     """The moment until which time has passed, if not the present."""
 
@@ -121,6 +124,7 @@ class Fire(Event):
     :ivar depth: how many cascades led to it.
     :ivar settles: ref of the pending mark that this firing fulfils; without it, a duplicate.
     :ivar deferred: whether who fired it has gone on already.
+    :ivar is_inside: whether a task or a hook of the session itself fires it.
     :ivar limit: how many firings the session may record before it refuses one from outside.
     """
 
@@ -132,6 +136,7 @@ class Fire(Event):
     settles: str | None = None
     depth: int = 0
     deferred: bool = False
+    is_inside: bool = False
     limit: int | None = None
     hooks: Hooks = NO_HOOKS
     opens_session = True
@@ -151,6 +156,10 @@ class Fire(Event):
     def questions(self, plan: Plan) -> tuple[Question, ...]:
         names = plan.names_of(self.trigger, self.also)
         return (Question(names, self.kwargs, self.cause is not None),)
+
+    def _goes_on(self, phase: Phase) -> bool:
+        """Whether it belongs to what had begun when the session was closed."""
+        return phase is Phase.CLOSED and (self.is_inside or self.deferred)
 
     def reads(self, plan: Plan) -> Reads:
         return Reads(
@@ -179,7 +188,7 @@ class Fire(Event):
         phase = draft.state.phase
         if phase is Phase.CANCELLED and self.settles is not None:
             return conclude(draft, outcome=FireResult(duplicate=True), done=done)
-        if phase is not Phase.OPEN and self.settles is None:
+        if phase is not Phase.OPEN and self.settles is None and not self._goes_on(phase):
             raise SessionClosed(phase.value)
         if self.limit is not None and draft.seq >= self.limit and self.comes_from_outside:
             raise SessionFull(self.limit)
@@ -215,6 +224,7 @@ class Tick(Event):
 
     until: datetime | None = None
     hooks: Hooks = NO_HOOKS
+    gives_way = True
 
     @property
     def can_wait(self) -> bool:

@@ -124,6 +124,7 @@ class Extend(InstanceEvent):
 
     token: str
     lease: timedelta = LEASE
+    gives_way = True
 
     def apply(self, draft: Draft) -> Transition:
         instance = draft.instance(self.key)

@@ -71,9 +71,11 @@ class Purge(Event):
 
     :ivar unchanged_since: only if nothing has been fired after this moment and nothing is left to
         do; ``None``: in any case.
+    :ivar is_awaited: whether firings were recorded for it that are still to be decided.
     """
 
     unchanged_since: datetime | None = None
+    is_awaited: bool = False
     hooks: Hooks = NO_HOOKS
     opens_session = True
 
@@ -97,6 +99,8 @@ class Purge(Event):
     def _may(self, draft: Draft) -> bool:
         if self.unchanged_since is None:
             return True
+        if self.is_awaited:
+            return False
         if draft.seq and draft.firing(draft.seq).at > self.unchanged_since:
             return False
         known = {**draft.state.instances, **draft.instances}

@@ -29,6 +29,7 @@ class Recover(Event):
 
     attempts: int = 3
     hooks: Hooks = NO_HOOKS
+    gives_way = True
 
     @property
     def can_wait(self) -> bool:

@@ -4,23 +4,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('triggers', '0002_language'),
+        ("triggers", "0002_language"),
     ]
 
     operations = [
         migrations.RemoveIndex(
-            model_name='instance',
-            name='triggers_instance_task',
+            model_name="instance",
+            name="triggers_instance_task",
         ),
         migrations.AddField(
-            model_name='session',
-            name='phase',
-            field=models.CharField(choices=[('open', 'open'), ('closed', 'closed'), ('cancelled', 'cancelled'), ('purged', 'purged')], db_default='open', default='open', max_length=10),
+            model_name="session",
+            name="phase",
+            field=models.CharField(
+                choices=[
+                    ("open", "open"),
+                    ("closed", "closed"),
+                    ("cancelled", "cancelled"),
+                    ("purged", "purged"),
+                ],
+                db_default="open",
+                default="open",
+                max_length=10,
+            ),
         ),
         migrations.AddIndex(
-            model_name='instance',
-            index=models.Index(fields=['session', 'status', 'task'], name='triggers_instance_status'),
+            model_name="instance",
+            index=models.Index(
+                fields=["session", "status", "task"], name="triggers_instance_status"
+            ),
         ),
     ]

@@ -20,11 +20,11 @@ from triggers.attempt import Attempt, beginning_of
 from triggers.exceptions import InstanceNotFound, UnknownTask
 from triggers.logging import log
 from triggers.manager import TriggerManager, manager_from
-from triggers.types import Status
+from triggers.types import Status, split_instance_name
 
-SENDS_BEFORE_UNKNOWN = 3
-"""How often an instance is sent again before a task that a worker does not know fails it. Until
-then, another worker may know the task: one that runs a newer release, while it is rolled out."""
+REFUSALS_BEFORE_UNKNOWN = 3
+"""How many messages of an instance workers may refuse, as they do not know its task, before the
+next one fails it. Until then, another worker may know it: one of a newer release."""
 
 
 def connect() -> None:
@@ -55,13 +55,15 @@ def report_unknown(name: str, reference: Mapping[str, Any], instance: str) -> No
         return
     if found.status != Status.SCHEDULED:
         return
-    if found.record.sends < SENDS_BEFORE_UNKNOWN:
+    refusals = int(found.record.metadata.get("refused_by_workers", 0)) + 1
+    if refusals <= REFUSALS_BEFORE_UNKNOWN:
+        manager.storage.annotate(split_instance_name(instance), {"refused_by_workers": refusals})
         message = "%s is left to another worker, as this one has no task %r; recovery sends it"
         log(logging.WARNING, message, instance, name, **_about(manager, "unknown", instance))
         return
     reason = (
-        f"No trigger task {name!r}: after {found.record.sends + 1} messages, no worker that took "
-        "one has it registered. Is its module in the workers' release, and imported there?"
+        f"No trigger task {name!r}: of {refusals} messages, no worker that took one has it "
+        "registered. Is its module in the workers' release, and imported there?"
     )
     manager.fail_unresolved(found, UnknownTask(name, reason))
 

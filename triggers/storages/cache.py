@@ -20,7 +20,7 @@ from uuid import uuid4
 from triggers import payload
 from triggers.clock import overridden_time
 from triggers.engine import SessionState
-from triggers.exceptions import SettingsError
+from triggers.exceptions import SettingsError, StorageUnavailable
 from triggers.limits import LimitOptions
 from triggers.storages.base import BaseTriggerStorage, Conflict
 from triggers.storages.whole import due_at
@@ -142,7 +142,14 @@ class CacheStorageBackend(BaseTriggerStorage):
         self._measured = now, time.monotonic()
         if data is None:
             return None, None, None
-        document = payload.decode(data.decode("utf-8", "surrogatepass"))
+        try:
+            document = payload.decode(data.decode("utf-8", "surrogatepass"))
+        except ValueError as error:
+            reason = (
+                f"what is stored for session {self.uid!r} in cache {self.cache!r} is no session of "
+                "this version; finish it with the version that wrote it, or delete it"
+            )
+            raise StorageUnavailable(self.name, reason) from error
         metas = {**document["metas"], "revision": document["revision"]}
         return document["configs"], document["instances"], metas
 
@@ -166,7 +173,8 @@ class CacheStorageBackend(BaseTriggerStorage):
             "" if expected is None else _beginning(expected),
             beginning,
             f"{beginning},{payload.dump(document)[1:]}",
-            expires=self.timeout,
+            # The tombstone stays: the same message may come a second time much later.
+            expires=None if state.phase is Phase.PURGED else self.timeout,
             due=due_at(state),
             timer=state.timers[0][0] if state.timers else None,
             changed=None if state.phase is Phase.PURGED else state.clock,

@@ -12,7 +12,7 @@ from triggers.engine.plan import EMPTY_PLAN
 from triggers.models import to_instant
 from triggers.storages.failures import persistently
 from triggers.storages.sql import Cursor, Statements, statements
-from triggers.transactions import in_callers_transaction, in_tests_transaction
+from triggers.transactions import in_outer_transaction, in_tests_transaction
 
 _KEPT = 1024
 
@@ -43,7 +43,7 @@ def add_configuration(
         return
     row = [configuration.digest, configuration.body, to_instant(now)]
     connection = connections[using]
-    nested = in_callers_transaction(using) and not in_tests_transaction()
+    nested = in_outer_transaction(using) and not in_tests_transaction()
     if not nested or connection.vendor == "sqlite":
         cursor.execute(sql.add_configuration, row)
         return

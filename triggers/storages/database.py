@@ -15,16 +15,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import Error as DatabaseError
 from django.db.models import Min
 
 from triggers import payload
 from triggers.clock import overridden_time
 from triggers.engine import Event, Hooks, MustSeeMore, Plan, Transition, Verdicts, decide
 from triggers.engine.events import Fire
+from triggers.engine.phases import Purge
 from triggers.engine.plan import EMPTY_PLAN
 from triggers.exceptions import (
     IdempotencyConflict,
@@ -48,7 +51,7 @@ from triggers.models import (
 )
 from triggers.storages.configurations import add_configuration, read_plan
 from triggers.storages.document import STATE_VERSION, VERSION_OF_NAMES
-from triggers.storages.failures import persistently, reported
+from triggers.storages.failures import is_transient, persistently, reported
 from triggers.storages.rows import Head, add_firings, read_more, read_state, write_transition
 from triggers.storages.session import SessionStorage
 from triggers.storages.sql import (
@@ -60,7 +63,7 @@ from triggers.storages.sql import (
     instance_of,
     statements,
 )
-from triggers.transactions import after_commit, in_callers_transaction
+from triggers.transactions import after_commit, in_callers_transaction, in_outer_transaction
 from triggers.types import Firing, Instance, Phase, Standing
 
 T = TypeVar("T")
@@ -301,6 +304,12 @@ class DatabaseStorageBackend(SessionStorage):
     def transaction(self) -> AbstractContextManager[Any]:
         return transaction.atomic(using=self.using)
 
+    def may_repeat(self, error: BaseException) -> bool:
+        known: BaseException | None = error
+        while isinstance(known, StorageUnavailable):
+            known = known.__cause__
+        return isinstance(known, DatabaseError) and is_transient(known)
+
     def when_committed(self, do: Callable[[], None]) -> None:
         after_commit(do, self.using)
 
@@ -387,11 +396,16 @@ class DatabaseStorageBackend(SessionStorage):
 
     def _decide(self, cursor: Cursor, event: Event, verdicts: Verdicts) -> Transition:
         sql = self._deciding
+        if event.gives_way and sql.dialect.wait_briefly and not in_outer_transaction(self.using):
+            cursor.execute(sql.dialect.wait_briefly)
         head = self._lock(cursor, sql, event.firings, event.opens_session)
         if head is None:
             head = Head.absent(to_instant(self.now()))
         elif head.version > STATE_VERSION:
             raise StateVersionError(self.uid, head.version, STATE_VERSION)
+        if isinstance(event, Purge):
+            # Under the lock, so that none is decided meanwhile.
+            event = replace(event, is_awaited=bool(self.deferred()))
         plan = read_plan(cursor, sql, head.digest)
         state = read_state(cursor, sql, head, plan, event, self.uid)
         clock = cast(Any, from_instant(head.clock))

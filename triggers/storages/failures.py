@@ -16,6 +16,13 @@ from triggers.exceptions import StorageUnavailable
 
 T = TypeVar("T")
 
+_NOT_MIGRATED = (
+    "no such table",
+    "no such column",
+    "does not exist",
+    "doesn't exist",
+    "Unknown column",
+)
 _LONGEST_PAUSE = 0.25  # seconds
 
 _TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
@@ -25,7 +32,7 @@ _SQLITE_BUSY = ("database is locked", "database table is locked", "database sche
 def unavailable(error: DatabaseError) -> StorageUnavailable:
     """The error that a caller gets, with what to do where that is known."""
     reason = str(error).strip()
-    if any(text in reason for text in ("no such table", "does not exist", "doesn't exist")):
+    if any(text in reason for text in _NOT_MIGRATED):
         reason += " (have you run 'manage.py migrate'?)"
     return StorageUnavailable("database", reason)
 

@@ -195,6 +195,10 @@ class SessionStorage(ABC):
             "needs. Use the database storage, or leave transactional out."
         )
 
+    def may_repeat(self, error: BaseException) -> bool:
+        """Whether what raised this in :meth:`transaction` may well succeed when it is repeated."""
+        return False
+
     def when_committed(self, do: Callable[[], None]) -> None:
         """Call ``do`` once what was stored is visible to others: at once, or at the commit."""
         do()

@@ -112,6 +112,7 @@ class Dialect:
     :ivar greatest: the function that returns the larger of two values.
     :ivar or_set_seq: ends an ``INSERT`` that changes the row instead if it is there.
     :ivar returning: whether ``UPDATE … RETURNING`` works.
+    :ivar wait_briefly: statement after which a transaction waits for a lock for a second at most.
     :ivar read_current: suffix of a read that must not come from an old snapshot.
     :ivar keep_row: suffixes of the reads, one after the other, that find a row which then stays.
     """
@@ -122,6 +123,7 @@ class Dialect:
     quote: str = '"'
     insert_or_ignore: str = "INSERT INTO {} ON CONFLICT DO NOTHING"
     or_set_seq: str = 'ON CONFLICT ("session_id", "task", "trigger") DO UPDATE SET "seq" = %s'
+    wait_briefly: str = ""
     read_current: str = ""
     keep_row: tuple[str, ...] = ("",)
 
@@ -134,6 +136,7 @@ DIALECTS = {
     "sqlite": Dialect(now=None, greatest="MAX"),
     "postgresql": Dialect(
         now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS bigint)",
+        wait_briefly="SET LOCAL lock_timeout = '1s'",
         keep_row=(" FOR KEY SHARE",),
     ),
     "mysql": Dialect(
@@ -205,7 +208,7 @@ class Statements:
         self.lock_unused = sql(f'SELECT "digest"{unused} ORDER BY "digest" LIMIT %s')
         self.remove_unused = sql(f'DELETE{unused} AND "digest" IN ({{}})')
         self.read_configuration = sql(
-            'SELECT "body" FROM "triggers_configuration" WHERE "digest" = %s'
+            'SELECT "body" FROM "triggers_configuration" WHERE "digest" = %s' + current
         )
 
         self.read_awaiting = sql(
