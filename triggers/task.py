@@ -361,9 +361,16 @@ def _expiry(cls: type[TriggerTask]) -> timedelta | None:
     raise ValueError(f"{name}.expires must be seconds or a timedelta, above 0, got {given!r}.")
 
 
+_defined: dict[str, type[TriggerTask]] = {}
+
+
 def _register(cls: type[TriggerTask]) -> None:
-    # What celery.shared_task does for functions: tell the apps there are, and those to come.
-    connect_on_app_finalize(lambda app: app.register_task(cls()))
+    # What celery.shared_task does for functions: tell the apps there are, and those to come. Of
+    # several of one name, which a reload makes, those to come get the last one.
+    name = cls.name
+    if name not in _defined:
+        connect_on_app_finalize(lambda app: app.register_task(_defined[name]()))
+    _defined[name] = cls
     for app in _get_active_apps():
         if app.finalized:
             app.register_task(cls())

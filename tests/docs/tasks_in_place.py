@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from celery import _state
 from django.test import override_settings
 
+from triggers import task as defining
 from triggers.manager import trigger_managers
 from triggers.runners import task_runners
 from triggers.storages import storage_backends
@@ -24,6 +25,7 @@ stack.enter_context(override_settings(TRIGGERS={"default": {"RUNNER": "synchrono
 apps = list(_state._get_active_apps())
 tasks_before = [set(app.tasks) for app in apps]
 finalizers_before = set(_state._on_app_finalizers)
+defined_before = set(defining._defined)
 registries = (trigger_managers, storage_backends, task_runners)
 names_before = [set(registry.names()) for registry in registries]
 
@@ -34,6 +36,8 @@ def tear_down() -> None:
             del app.tasks[name]
     # An app that is made later would get all tasks that were ever defined.
     _state._on_app_finalizers.intersection_update(finalizers_before)
+    for name in set(defining._defined) - defined_before:
+        del defining._defined[name]
     for registry, known in zip(registries, names_before, strict=True):
         for name in set(registry.names()) - known:
             registry.unregister(name)
