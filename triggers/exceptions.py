@@ -16,7 +16,10 @@ _CONTEXT_ATTRIBUTE = "triggers_context"
 
 
 class TriggersError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package. They can be pickled, for process pools."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args), dict(vars(self))
 
 
 class ConfigurationError(TriggersError, ValueError):
@@ -354,6 +357,13 @@ class MaxRetriesExceeded(TriggersError):
         self.instance = instance
         self.max_retries = max_retries
         super().__init__(f"{instance} has used all of its {max_retries} retries.")
+
+
+def _made_again(cls: type[TriggersError], args: tuple[Any, ...]) -> TriggersError:
+    # Not by the constructor, which takes other arguments than the message that it makes of them.
+    made = cls.__new__(cls)
+    BaseException.__init__(made, *args)
+    return made
 
 
 def class_names(cls: type) -> list[str]:

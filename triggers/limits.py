@@ -6,8 +6,10 @@ the workers: who claims an instance, and who looks whether its worker still live
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from triggers import payload
@@ -72,6 +74,24 @@ class Limits:
             for each in fields(self)
             if getattr(self, each.name) != each.default
         }
+
+
+def limits_of(storage: str, options: Mapping[str, Any]) -> Limits:
+    """The limits that these options of a storage mean.
+
+    :raises SettingsError: there is no such option, or its value cannot be used.
+    """
+    known = [each.name for each in fields(Limits)]
+    for name in options:
+        if name not in known:
+            alike = get_close_matches(name, known, 1)
+            meant = f"; did you mean {alike[0]!r}?" if alike else ""
+            allowed = ", ".join(known)
+            raise SettingsError(
+                f"the {storage} storage has no option {name!r}{meant} Beside its own, it takes: "
+                f"{allowed}."
+            )
+    return Limits(**options)
 
 
 DEFAULT_LIMITS = Limits()

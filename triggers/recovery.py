@@ -7,18 +7,21 @@ may look for such traces at a time; each trace is acted on by one of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
 from triggers import conf
-from triggers.engine import Pending
+from triggers.engine import Pending, Transition
 from triggers.engine.recovering import Recover
+from triggers.logging import log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.outbox import follow_up
 from triggers.rounds import Rounds, aliases, go_round
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
+from triggers.types import Status
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,6 +111,7 @@ def _recover_session(total: Recovered, alias: conf.Alias, uid: str) -> None:
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
     transition = manager.storage.transact(_recover(manager))
     marks = transition.pending
+    _tell_of_lost_workers(manager, transition)
     # A hook belongs to the manager that left its mark, which need not be the session's.
     theirs: dict[str, list[Pending]] = {}
     for mark in marks:
@@ -121,6 +125,21 @@ def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None)
     found.sent = len(list(transition.scheduled))
     found.marks = len(marks)
     return found
+
+
+def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> None:
+    """Log which attempts ended with their workers."""
+    for instance in transition.instances.values():
+        lost = instance.metadata.get("lost_attempts") or [{}]
+        if lost[-1].get("attempt") != instance.attempt or instance.changed_at != transition.clock:
+            continue
+        about = {"session": manager.storage.uid, "task": instance.task, "instance": instance.name}
+        if instance.status is Status.FAILED:
+            message = "%s failed: the workers of %d attempts were not heard of again"
+            log(logging.ERROR, message, instance.name, instance.attempt, action="fail", **about)
+        elif instance.status is Status.SCHEDULED:
+            message = "Attempt %d of %s was lost with its worker; it is given to another one"
+            log(logging.WARNING, message, instance.attempt, instance.name, action="lost", **about)
 
 
 def _recover(manager: TriggerManager) -> Recover:

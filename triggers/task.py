@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from celery import Task
 from celery._state import _get_active_apps, connect_on_app_finalize
@@ -93,6 +93,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             delattr(cls, name)
         cls.message_options = {**cls.message_options, **own}
         _expiry(cls)
+        _check_options(cls)
         if cls.__dict__.get("abstract", False):
             return
         cls.abstract = False
@@ -346,12 +347,42 @@ def _check_declared(function: Callable[..., Any]) -> None:
     raise CannotRegister("trigger task", function, reason)
 
 
+def _check_options(cls: type[TriggerTask]) -> None:
+    """Refuse options that would end a worker, or keep every message from being sent."""
+
+    def refuse(option: str, wanted: str, given: object) -> NoReturn:
+        name = cls.__qualname__
+        raise ValueError(f"{name}.{option} must be {wanted}, got {given!r}.")
+
+    for option in ("time_limit", "soft_time_limit"):
+        limit = getattr(cls, option)
+        is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (is_number and limit > 0):
+            refuse(option, "a number of seconds above 0", limit)
+    hard, soft = cls.time_limit, cls.soft_time_limit
+    if hard is not None and soft is not None and soft >= hard:
+        refuse("soft_time_limit", f"below time_limit, which is {hard}", soft)
+    priority = cls.message_options.get("priority")
+    is_whole = isinstance(priority, int) and not isinstance(priority, bool)
+    if priority is not None and not (is_whole and 0 <= priority <= 255):
+        refuse("priority", "a whole number from 0 to 255", priority)
+    queue = cls.message_options.get("queue")
+    if queue is not None and not (
+        queue and (isinstance(queue, str) or hasattr(queue, "routing_key"))
+    ):
+        refuse("queue", "the name of a queue", queue)
+    if not isinstance(cls.transactional, bool):
+        refuse("transactional", "True or False", cls.transactional)
+
+
 def _expiry(cls: type[TriggerTask]) -> timedelta | None:
     """How long after it is ready an instance of the task may still be started."""
     given = cls.expires
     if given is None:
         return None
     try:
+        if isinstance(given, bool):
+            raise TypeError
         expiry = given if isinstance(given, timedelta) else timedelta(seconds=given)
         if expiry > timedelta(0):
             return expiry

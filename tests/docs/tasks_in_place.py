@@ -7,7 +7,7 @@ what it has registered, are forgotten, so that another page may use the same nam
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from celery import _state
+from celery import _state, current_app
 from django.test import override_settings
 
 from triggers import task as defining
@@ -22,6 +22,7 @@ if other is not None:
     stack.callback(other)
 stack.callback(MemoryStorageBackend.clear)
 stack.enter_context(override_settings(TRIGGERS={"default": {"RUNNER": "synchronous"}}))
+current_app.finalize()  # or it would take up the tasks of a page when that is over
 apps = list(_state._get_active_apps())
 tasks_before = [set(app.tasks) for app in apps]
 finalizers_before = set(_state._on_app_finalizers)

@@ -415,11 +415,6 @@ def test_a_prefix_that_would_break_the_hash_tag_is_refused(prefix: Any) -> None:
         RedisStorageBackend("u", prefix=prefix)
 
 
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(SettingsError, match="The URL of the redis storage cannot be used"):
-        RedisStorageBackend("u", url="http://localhost").standing()
-
-
 def test_nothing_imports_redis_before_a_session_is_used() -> None:
     code = "import sys, triggers; triggers.RedisStorageBackend('u'); print('redis' in sys.modules)"
     # Without settings, since those of the tests look for servers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
-from triggers import conf
+from triggers import conf, exceptions
 from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
 from triggers.registry import Registry
@@ -18,6 +19,7 @@ from triggers.storages import storage_backends
 from triggers.storages.database import DatabaseStorageBackend
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.storages.session import SessionStorage
+from triggers.task import TriggerTask
 from triggers.types import TaskConfig
 
 FAST_SQLITE = {
@@ -226,3 +228,72 @@ def test_a_timeout_that_libpq_gets_elsewhere_is_enough(monkeypatch: pytest.Monke
     assert found(setting) == []
     monkeypatch.delenv("PGCONNECT_TIMEOUT")
     assert [check_id for check_id, _message in found(setting)] == ["triggers.W003"]
+
+
+def test_an_unknown_option_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(SettingsError, match=r"has no option 'laese'; did you mean 'lease'\?"):
+        MemoryStorageBackend("s", laese=10)  # type: ignore[call-arg]  # misspelled on purpose
+
+
+@pytest.mark.parametrize(
+    "url", [7, "localhost:6379", "redis://127.0.0.1:6379/abc", "redis://x:port", "http://x:1/0"]
+)
+def test_an_address_that_cannot_work_is_refused_when_it_is_given(url: Any) -> None:
+    with pytest.raises(SettingsError, match="url"):
+        storage_backends.get("redis", "s", url=url)
+
+
+def test_a_password_does_not_travel_and_a_worker_finds_its_own() -> None:
+    secret = "redis://user:s3cret@redis.internal:6379/2"
+    with override_settings(TRIGGERS={"default": {"STORAGE": "redis", "OPTIONS": {"url": secret}}}):
+        storage = storage_backends.get("redis", "s")
+        assert storage.options == {"url": "redis://redis.internal:6379/2"}
+        assert storage_backends.get_class("redis")("s", **storage.options).url == secret
+    elsewhere = storage_backends.get_class("redis")("s", **storage.options)
+    assert elsewhere.url == "redis://redis.internal:6379/2"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.InvalidUid("", "it is empty."),
+        exceptions.StorageUnavailable("redis", "down"),
+        exceptions.SessionClosed("closed", "order:1"),
+        exceptions.PayloadTooLarge("kwargs", 3, 2),
+        exceptions.WorkerLost("t_x#0", 3),
+        exceptions.InstanceNotFound("t_x#0", "why"),
+        exceptions.IdempotencyConflict("a", "k", 1),
+        exceptions.ConfigurationError([("t_x.after", "is no list")]),
+    ],
+)
+def test_errors_reach_another_process_as_they_are(error: exceptions.TriggersError) -> None:
+    there = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    assert type(there) is type(error)
+    assert str(there) == str(error)
+    assert vars(there) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("time_limit", "a"),
+        ("time_limit", -3),
+        ("soft_time_limit", True),
+        ("priority", "high"),
+        ("priority", 256),
+        ("queue", 7),
+        ("queue", ""),
+        ("transactional", "yes"),
+        ("expires", True),
+    ],
+)
+def test_options_of_a_task_that_no_worker_could_use_are_refused_when_it_is_defined(
+    option: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        type("Odd", (TriggerTask,), {"abstract": True, option: value})
+
+
+def test_a_soft_limit_that_comes_after_the_hard_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="soft_time_limit must be below time_limit"):
+        type("Odd", (TriggerTask,), {"abstract": True, "time_limit": 5, "soft_time_limit": 6})

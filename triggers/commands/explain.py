@@ -25,6 +25,7 @@ from triggers.exceptions import (
 from triggers.explain import Explanation, FiringNotFound, SessionExplanation
 from triggers.explain.wording import Outline
 from triggers.manager import TriggerManager, get_trigger_manager
+from triggers.types import Phase
 
 _STYLES = {"title": "bold", "good": "green", "bad": "red", "open": "yellow"}
 """How a terminal shows the tone of a sentence."""
@@ -93,6 +94,8 @@ class Explain(Subcommand):
         ) as error:
             raise CommandError(str(error)) from None
         if isinstance(explanation, SessionExplanation) and explanation.is_empty:
+            if explanation.phase is not Phase.OPEN:
+                return explanation
             where = f"the {manager.storage.name} storage of {options['using']!r}"
             raise CommandError(f"There is no session {uid!r} in {where}. Is the uid right?")
         return explanation

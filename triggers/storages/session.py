@@ -35,7 +35,7 @@ from triggers.explain import (
     explain_firing,
 )
 from triggers.judging import with_verdicts
-from triggers.limits import DEFAULT_LIMITS, LimitOptions, Limits
+from triggers.limits import DEFAULT_LIMITS, LimitOptions, limits_of
 from triggers.logging import has_unresolved_logs
 from triggers.transactions import in_tests_transaction
 from triggers.types import (
@@ -67,7 +67,7 @@ class SessionStorage(ABC):
 
     def __init__(self, uid: str, **limits: Unpack[LimitOptions]) -> None:
         self.uid = check_uid(uid)
-        self.limits = Limits(**limits) if limits else DEFAULT_LIMITS
+        self.limits = limits_of(self.name, limits) if limits else DEFAULT_LIMITS
 
     @property
     def payload_limit(self) -> int:

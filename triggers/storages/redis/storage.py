@@ -31,6 +31,7 @@ from triggers.exceptions import StateVersionError, StorageUnavailable
 from triggers.limits import LimitOptions
 from triggers.storages.document import STATE_VERSION
 from triggers.storages.redis import keys, plain
+from triggers.storages.redis.address import checked, stripped
 from triggers.storages.redis.listing import list_due, list_sessions
 from triggers.storages.redis.plain import Stale, Started
 from triggers.storages.redis.plans import (
@@ -73,7 +74,8 @@ class RedisStorageBackend(SessionStorage):
         environment variable ``TRIGGERS_REDIS_URL``, or else ``redis://localhost:6379/0``.
     :param prefix: what all keys begin with; sessions under another prefix are others.
     :param limits: see :class:`~triggers.limits.Limits`.
-    :raises SettingsError: ``prefix`` or a limit cannot be used.
+    :raises SettingsError: ``url``, ``prefix`` or a limit cannot be used, or redis-py is not
+        installed.
     """
 
     name = "redis"
@@ -87,7 +89,7 @@ class RedisStorageBackend(SessionStorage):
         **limits: Unpack[LimitOptions],
     ) -> None:
         super().__init__(uid, **limits)
-        self.url = url or _default_url()
+        self.url = checked(url or _default_url())
         self.prefix = keys.check_prefix(prefix)
         self._key = keys.head_key(prefix, uid)
         self._wire_key = bulk(self._key)
@@ -97,9 +99,9 @@ class RedisStorageBackend(SessionStorage):
     @property
     def options(self) -> dict[str, Any]:
         chosen: dict[str, Any] = super().options
-        # What workers find by themselves does not travel: the address may hold a password.
+        # What workers find by themselves does not travel, and passwords never do.
         if self.url != _default_url():
-            chosen["url"] = self.url
+            chosen["url"] = stripped(self.url)
         if self.prefix != "triggers":
             chosen["prefix"] = self.prefix
         return chosen
