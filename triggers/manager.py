@@ -68,6 +68,7 @@ _HOOKS = {
     "post_replay": "_post_replay",
     "post_skip": "_post_skip",
 }
+_HOOKED = frozenset(_HOOKS.values())
 
 
 class TriggerManager(AsyncMethods):
@@ -370,7 +371,7 @@ class TriggerManager(AsyncMethods):
     @property
     def overridden_hooks(self) -> Hooks:
         """The hooks that this manager overrides; only those cost anything."""
-        if vars(self).keys().isdisjoint(_HOOKS.values()):
+        if vars(self).keys().isdisjoint(_HOOKED):
             return _overridden_in_class(type(self))
         return _overridden_in(self)
 

@@ -125,16 +125,16 @@ def fields(
 
 
 def _dispatch(manager: TriggerManager, transition: Transition, key: InstanceKey) -> None:
-    record = transition.instances[key]
     name = "?"
     try:
-        instance = manager.storage.present(record, transition.plan)
+        instance = manager.storage.present_written(transition, key)
         name = manager.runner_name(instance.config)
         task_runners.get(name).run(manager, instance)
     except Exception:
         message = "Runner %r did not take %s; recovery will send it again"
-        about = {**fields(manager, "dispatch"), "task": record.task, "instance": record.name}
-        log(logging.ERROR, message, name, record.name, exc_info=True, **about)
+        its_name = f"{key[0]}#{key[1]}"
+        about = {**fields(manager, "dispatch"), "task": key[0], "instance": its_name}
+        log(logging.ERROR, message, name, its_name, exc_info=True, **about)
 
 
 def _session(storage: SessionStorage) -> tuple[str, str]:

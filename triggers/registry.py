@@ -70,6 +70,13 @@ class Registry(EntryPointClassRegistry):  # type: ignore[misc]  # the library is
             found = self._classes[key] = self._load(key)
         return found
 
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """A new object of the class of this name.
+
+        :raises UnknownBackend: as :meth:`get_class`.
+        """
+        return self.get_class(key)(*args, **kwargs)
+
     def refresh(self) -> None:
         """Look for entry points again, after a distribution was installed at run time."""
         self._known = None

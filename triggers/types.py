@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -269,12 +269,26 @@ class TaskInstance:
     Obtained from a storage (``storage.instances["t_x#0"]``), never made by hand.
     """
 
-    __slots__ = ("_source", "config", "record")
+    __slots__ = ("_read", "_source", "config")
 
-    def __init__(self, record: Instance, config: TaskConfig, source: InstanceSource) -> None:
-        self.record = record
+    def __init__(
+        self,
+        record: Instance | Callable[[], Instance],
+        config: TaskConfig,
+        source: InstanceSource,
+    ) -> None:
+        # Many runners need no more than the name of the task; reading the rest can wait.
+        self._read = record
         self.config = config
         self._source = source
+
+    @property
+    def record(self) -> Instance:
+        """The stored state, for the framework."""
+        known = self._read
+        if not isinstance(known, Instance):
+            known = self._read = known()
+        return known
 
     def __repr__(self) -> str:
         return f"<TaskInstance {self.name!r}>"

@@ -281,7 +281,7 @@ class Transition:
     plan: Plan
     configured: bool = False
     firings: list[Firing] = field(default_factory=list)
-    instances: dict[InstanceKey, Instance] = field(default_factory=dict)
+    instances: Mapping[InstanceKey, Instance] = field(default_factory=dict)
     created: Collection[InstanceKey] = ()
     passed: dict[tuple[str, str], int] = field(default_factory=dict)
     scheduled: Iterable[InstanceKey] = ()

@@ -23,7 +23,7 @@ from triggers.engine.events import Event, Fire
 from triggers.engine.holdings import Holdings
 from triggers.engine.plan import EMPTY_PLAN, Plan
 from triggers.engine.plan import held as held_by
-from triggers.engine.state import Transition
+from triggers.engine.state import InstanceKey, Transition
 from triggers.engine.verdicts import Verdicts
 from triggers.exceptions import InstanceNotFound, SettingsError, UnknownTask
 from triggers.explain import (
@@ -391,6 +391,16 @@ class SessionStorage(ABC):
         """What people see of one instance."""
         return self.present_all([record], plan)[0]
 
+    def present_written(self, transition: Transition, key: InstanceKey) -> TaskInstance:
+        """What people see of an instance that a transition has written; read when looked at."""
+        plan = transition.plan
+
+        def read() -> Instance:
+            return transition.instances[key]
+
+        source = _Source(self, plan, lambda: (read(),))
+        return TaskInstance(read, plan.tasks[key[0]].config, source)
+
     def present_all(
         self, records: Iterable[Instance], plan: Plan | None = None
     ) -> list[TaskInstance]:
@@ -400,7 +410,7 @@ class SessionStorage(ABC):
         """
         records = list(records)
         plan = plan or self.plan()
-        source = _Source(self, plan, records)
+        source = _Source(self, plan, lambda: records)
         return [TaskInstance(record, plan.tasks[record.task].config, source) for record in records]
 
 
@@ -429,7 +439,9 @@ class InstanceMap(Mapping[str, TaskInstance]):
 class _Source:
     """What some instances hold: the firings are read once, when the first of them is asked."""
 
-    def __init__(self, storage: SessionStorage, plan: Plan, records: Collection[Instance]) -> None:
+    def __init__(
+        self, storage: SessionStorage, plan: Plan, records: Callable[[], Collection[Instance]]
+    ) -> None:
         self._storage = storage
         self._plan = plan
         self._records = records
@@ -464,7 +476,7 @@ class _Source:
         if self._found is None:
             held = {
                 seq
-                for record in self._records
+                for record in self._records()
                 for name in record.taken
                 for seq in held_by(record, name)
             }

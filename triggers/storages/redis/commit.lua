@@ -1,14 +1,15 @@
 -- Write what a decision changes, if the session is still as the decision saw it.
 --
 -- ARGV[1]  client, ARGV[2] number of its commit, ARGV[3] '1' if this may be a repetition
--- ARGV[4]  JSON:
---          rev      the revision that was read; false: there was no session
---          writes   commands, each with the part of the session in place of the key
+-- ARGV[4]  the revision that was read; empty: there was no session
+-- ARGV[5]  what happens less often, as JSON; empty: nothing of it
 --          due      times and members, in turns: what recovery is to look at, when
 --          undue    members: what it is not to look at any more
 --          timers   true if what time changes has changed
 --          plan     digests of the old and the new configuration, and its text
 --          lists    what becomes of the session in the list of its bucket: 'listed' or 'gone'
+-- ARGV[6]  and all that follow: commands, each after the number of its words, with the part of the
+--          session in place of the key
 --
 -- Answers 'done', or 'conflict' if somebody else was faster.
 
@@ -20,11 +21,11 @@ if ARGV[3] == '1' then
     end
 end
 
-local change = cjson.decode(ARGV[4])
 local rev = redis.call('HGET', head, 'rev')
-if rev ~= change.rev then
+if (rev or '') ~= ARGV[4] then
     return 'conflict'
 end
+local change = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}
 
 local function each_due(verb, members)
     for start = 1, #members, 1000 do
@@ -42,9 +43,12 @@ if change.lists == 'gone' then
     end
     each_due('ZREM', members)
 end
-for _, write in ipairs(change.writes) do
-    write[2] = head .. write[2]
-    redis.call(unpack(write))
+local ARGV, at = ARGV, 6
+while ARGV[at] do
+    local last = at + ARGV[at]
+    ARGV[at + 2] = head .. ARGV[at + 2]
+    redis.call(unpack(ARGV, at + 1, last))
+    at = last + 1
 end
 
 if change.plan then
@@ -85,8 +89,7 @@ elseif change.lists == 'listed' then
 end
 
 -- A session that is made anew under the same uid does not take up the old one's revisions.
-if redis.call('EXISTS', head) == 1 then
-    local next = rev and tonumber(rev) + 1 or redis.call('TIME')[1] * 10000
-    redis.call('HSET', head, 'rev', next)
+if not rev and redis.call('EXISTS', head) == 1 then
+    redis.call('HSET', head, 'rev', redis.call('TIME')[1] * 10000)
 end
 return note_answer(client, number, 'done')

@@ -44,6 +44,9 @@ NOTHING_OPEN = ""
 """In place of a trigger: the waiting instances that no firing can change any more, only time."""
 
 
+_QUOTED = {code: quote(chr(code), safe="") for code in range(128)}
+
+
 def check_prefix(prefix: object) -> str:
     """Return a usable prefix.
 
@@ -71,7 +74,8 @@ def head_key(prefix: str, uid: str) -> str:
 
 def member_of(uid: str) -> str:
     """A session in an index of its bucket."""
-    return quote(uid, safe="")
+    # An object is made for every firing, and most uids have a colon that must be quoted.
+    return uid.translate(_QUOTED) if uid.isascii() else quote(uid, safe="")
 
 
 def uid_of(member: str) -> str:

@@ -7,7 +7,7 @@ then. What is plain, and what the scripts make of it, is held against the engine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from triggers import payload
 from triggers.engine import Plan, Transition, Unjudged, Verdicts
 from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Finish
+from triggers.engine.state import InstanceKey
 from triggers.engine.verdicts import Question
 from triggers.storages.redis.records import (
     firing_of,
@@ -71,7 +72,8 @@ def fire(
     refused = payload.dump(refusals_by_task(refusals)) if refusals else ""
     tail = f"{payload.dump(trigger)}\n{idempotency}\n\n\n{refused}\n{line(event.kwargs)}"
     limit = NOTHING if event.limit is None or event.deferred else bulk(str(event.limit))
-    return _answered(server.write("fire", key, now, bulk(tail), limit, field, slice_), plan)
+    args = b"".join((now, bulk(tail), limit, field, NOTHING, slice_.wire))
+    return _answered(server.write("fire", key, args, 5 + slice_.size), plan)
 
 
 def finish(
@@ -87,9 +89,9 @@ def finish(
     name, result = name_of(event.key), line(event.result)
     tail = f"{payload.dump(task)}\n\n{payload.dump(name)}\n\n\n{result}"
     metadata = payload.dump(event.metadata) if event.metadata else ""
-    own = map(bulk, (name, payload.dump(event.token), result, metadata))
-    answer = server.write("fire", key, now, bulk(tail), NOTHING, NOTHING, slice_, *own)
-    return _answered(answer, plan, event)
+    own = bulk(f"{payload.dump(event.token)}\n{result}\n{metadata}\n{name}")
+    args = b"".join((now, bulk(tail), NOTHING, NOTHING, own, slice_.wire))
+    return _answered(server.write("fire", key, args, 5 + slice_.size), plan, event)
 
 
 def claim(
@@ -100,7 +102,9 @@ def claim(
         return None
     name, token = name_of(event.key), payload.dump(event.token)
     lease, early = str(event.lease // _MICROSECOND), "1" if event.early else ""
-    raw: bytes = server.write("claim", key, now, *map(bulk, (name, token, lease, early)))
+    raw: bytes = server.write(
+        "claim", key, now + b"".join(map(bulk, (name, token, lease, early))), 5
+    )
     if raw == b"other":
         return None
     _done, at, digest, text, *held = raw.decode().split("\0")
@@ -135,6 +139,34 @@ class Started:
         )
 
 
+class Written(Mapping[InstanceKey, Instance]):
+    """Instances that a script has written; each is read when it is looked at.
+
+    :param texts: as they are stored, but for the result of the one that has finished.
+    :param event: by which it has.
+    """
+
+    def __init__(self, texts: Mapping[InstanceKey, str], event: Finish | None) -> None:
+        self._texts = texts
+        self._event = event
+        self._read: dict[InstanceKey, Instance] = {}
+
+    def __getitem__(self, key: InstanceKey) -> Instance:
+        found = self._read.get(key)
+        if found is None:
+            found = instance_of(name_of(key), self._texts[key])
+            if self._event is not None and key == self._event.key:
+                found = found.but(result=self._event.result)
+            self._read[key] = found
+        return found
+
+    def __iter__(self) -> Iterator[InstanceKey]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
 def _answered(raw: bytes, plan: Plan, event: Finish | None = None) -> Transition | Stale | None:
     """The difference that a script has made, as far as it concerns who asked for it.
 
@@ -143,29 +175,39 @@ def _answered(raw: bytes, plan: Plan, event: Finish | None = None) -> Transition
     answer = raw.decode().split("\0")
     if answer[0] != "done":
         return Stale(answer[1]) if len(answer) > 1 else None
-    seq, at = int(answer[2]), moment(answer[1])
-    first = 6 + int(answer[3])
-    last = first + 2 * int(answer[4])
-    end = last + int(answer[5])
-    names = answer[6:first], answer[first:last:2], answer[last:end]
-    created, scheduled, abandoned = map(tuple, names)
-    instances = {
-        key_of(answer[place]): instance_of(answer[place], answer[place + 1])
-        for place in range(first, last, 2)
-    }
-    ready = tuple(instances)
+    seq = int(answer[2])
+    created: list[str] = []
+    scheduled: list[str] = []
+    abandoned: list[str] = []
+    texts: dict[InstanceKey, str] = {}
+    parts = iter(answer[3:])
+    for part in parts:
+        kind, name = part[0], part[1:]
+        if kind == "+":
+            created.append(name)
+        elif kind == "!":
+            scheduled.append(name)
+            texts[key_of(name)] = next(parts)
+        elif kind == "-":
+            abandoned.append(name)
+    ready = tuple(texts)
     outcome: Any
     if event is None:
-        outcome = FireResult(seq=seq, created=created, scheduled=scheduled, abandoned=abandoned)
+        outcome = FireResult(
+            seq=seq,
+            created=tuple(created),
+            scheduled=tuple(scheduled),
+            abandoned=tuple(abandoned),
+        )
     else:
-        own = instance_of(name_of(event.key), answer[end])
-        instances[event.key] = own.but(result=event.result)
+        # The server did not send the result back.
+        texts[event.key] = answer[-1][1:]
         outcome = True
     return Transition(
         seq=seq,
-        clock=at,
+        clock=moment(answer[1]),
         plan=plan,
-        instances=instances,
+        instances=Written(texts, event) if texts else {},
         created=tuple(map(key_of, created)),
         scheduled=ready,
         outcome=outcome,

@@ -1,23 +1,43 @@
 -- Read the part of a session that a decision must see, together with its revision.
 --
 -- ARGV[1]  the present in microseconds; empty: the server's
--- ARGV[2]  what to read, as JSON: every key of it is one of the steps below
+-- ARGV[2]  the digest of the configuration that the question is about
+-- ARGV[3]  the revision that it is about; empty: any
+-- ARGV[4]  what is asked less often, as JSON: every key of it is one of the steps below; or empty
+-- ARGV[5]  how many fields of the head are to be read
+-- ARGV[6]  and all that follow: these, and names whose waiting instances are to be read
 --
--- The answer is JSON. If the session's configuration or revision is not the one that the question
--- is about, only the head is answered.
+-- The answer has a NUL between its parts: the present; the head, 'answered', and the fields that
+-- were asked for, each empty where there is none; how many instances wait for each of the names,
+-- and which; names and texts of all instances that were found, after their number; and the rest as
+-- JSON. If the session's configuration or revision is not the one that the question is about, there
+-- is only the head.
 
-local ask = cjson.decode(ARGV[2])
-local fields = redis.call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest', 'manager')
+local rev, wanted = ARGV[3], tonumber(ARGV[5])
+local fields = redis.call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest',
+    'manager', unpack(ARGV, 6, 5 + math.min(wanted, 1000)))
 local now = present(ARGV[1], fields[5])
-local found = {head = fields, now = now}
-
-if ask.rev and ask.rev ~= fields[1] or ask.digest and ask.digest ~= (fields[6] or '') then
-    return cjson.encode(found)
+local answer = {now}
+for index = 1, 7 do
+    answer[index + 1] = fields[index] or ''
 end
-found.answered = true
+if rev ~= '' and rev ~= fields[1] or ARGV[2] ~= (fields[6] or '') then
+    return table.concat(answer, '\0')
+end
+answer[9] = 'answered'
+for index = 8, 7 + math.min(wanted, 1000) do
+    answer[index + 2] = fields[index] or ''
+end
+for start = 1001, wanted, 1000 do
+    local last = math.min(start + 999, wanted)
+    for _, value in ipairs(redis.call('HMGET', head, unpack(ARGV, start + 5, last + 5))) do
+        answer[#answer + 1] = value or ''
+    end
+end
+local ask = ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}
+local found = {}
 
 local instances = {}
-local any = false
 
 local function see(names)
     -- In portions, since Lua's stack is bounded.
@@ -27,7 +47,6 @@ local function see(names)
         for index, text in ipairs(texts) do
             if text then
                 instances[names[start + index - 1]] = text
-                any = true
             end
         end
     end
@@ -49,7 +68,6 @@ local function look_through(matches)
             local text = redis.call('HGET', head .. ':b', name)
             if text and matches(task, text) then
                 instances[name] = text
-                any = true
             end
         end
     end
@@ -58,23 +76,13 @@ end
 if ask.instances then
     see(ask.instances)
 end
-if ask.fields then
-    found.fields = {}
-    for start = 1, #ask.fields, 1000 do
-        local last = math.min(start + 999, #ask.fields)
-        local values = redis.call('HMGET', head, unpack(ask.fields, start, last))
-        for index, value in ipairs(values) do
-            found.fields[start + index - 1] = value
-        end
+for index = 6 + wanted, #ARGV do
+    local names = redis.call('SMEMBERS', head .. ':w:' .. ARGV[index])
+    answer[#answer + 1] = #names
+    for _, name in ipairs(names) do
+        answer[#answer + 1] = name
     end
-end
-if ask.awaiting then
-    found.awaiting = {}
-    for index, trigger in ipairs(ask.awaiting) do
-        local names = redis.call('SMEMBERS', head .. ':w:' .. trigger)
-        found.awaiting[index] = names
-        see(names)
-    end
+    see(names)
 end
 if ask.waiting then
     -- Of these tasks, under the names that they listen to.
@@ -146,37 +154,6 @@ if ask.history then
     found.history = {}
     for seq = 1, tonumber(fields[4] or 0) do
         local text = redis.call('HGET', head .. ':b', seq)
-        if text then
-            local trigger, also = string.match(
-                text,
-                '^[^\n]*\n([^\n]*)\n[^\n]*\n[^\n]*\n([^\n]*)\n'
-            )
-            found.history[#found.history + 1] = {tostring(seq), trigger, also}
-        end
-    end
-end
-
-local firings = {}
-if ask.key then
-    local seq = redis.call('HGET', head .. ':k', ask.key)
-    if seq then
-        found.key = seq
-        firings[1] = {seq, redis.call('HGET', head .. ':b', seq)}
-    end
-end
-if ask.firings then
-    for _, seq in ipairs(ask.firings) do
-        local text = redis.call('HGET', head .. ':b', seq)
-        if text then
-            firings[#firings + 1] = {seq, text}
-        end
-    end
-end
-if ask.history then
-    -- Their names, without the kwargs, which may be large.
-    found.history = {}
-    for seq = 1, tonumber(fields[4] or 0) do
-        local text = redis.call('HGET', head .. ':b', seq)
         -- Of a purged session, nothing is left.
         if text then
             local trigger, also =
@@ -189,7 +166,12 @@ end
 if #firings > 0 then
     found.firings = firings
 end
-if any then
-    found.instances = instances
+local total = #answer + 1
+answer[total] = 0
+for name, text in pairs(instances) do
+    answer[#answer + 1] = name
+    answer[#answer + 1] = text
 end
-return cjson.encode(found)
+answer[total] = (#answer - total) / 2
+answer[#answer + 1] = next(found) and cjson.encode(found) or ''
+return table.concat(answer, '\0')

@@ -24,7 +24,7 @@ from triggers.storages.redis.records import (
     name_of,
     pending_of,
 )
-from triggers.storages.redis.scripts import bulk
+from triggers.storages.redis.scripts import bulk, bulks
 from triggers.types import Phase
 
 
@@ -69,6 +69,7 @@ class Question:
     """What to read for a decision, and how the answer is to be understood.
 
     :ivar reads: what is to be read.
+    :ivar size: how many arguments of the script it takes.
 
     :param plan: the configuration that the session is thought to have.
     :param until: the moment until which to look for what time changes; ``None``: the present.
@@ -94,11 +95,9 @@ class Question:
         self._watched = [each for each in reads.unsettled if each[0] in plan.watched]
         self._unwatched = [task for task, _limit in reads.unsettled if task not in plan.watched]
         self._until = until
-        ask: dict[str, Any] = {"digest": digest}
+        ask: dict[str, Any] = {}
         fields = [*map(count_field, self._tasks), *map(latest_field, self._latest)]
         fields += [passed_field(*each) for each in self._passed]
-        _put(ask, "fields", fields)
-        _put(ask, "awaiting", self._awaiting)
         _put(ask, "instances", [name_of(key) for key in reads.instances])
         _put(ask, "firings", [str(seq) for seq in reads.firings])
         _put(ask, "unsettled", [[task, str(limit)] for task, limit in self._watched])
@@ -121,17 +120,36 @@ class Question:
         for name in ("due", "unresolved", "history"):
             if getattr(reads, name):
                 ask[name] = True
-        self._ask = ask
-        self._text = bulk(payload.dump(ask))
+        asked = [payload.dump(ask) if ask else "", str(len(fields)), *fields, *self._awaiting]
+        self._fields = len(fields)
+        self._digest, self._asked = bulk(digest), bulks(asked)
+        self.size = 2 + len(asked)
 
-    def text(self, revision: str | None = None) -> bytes:
+    def arguments(self, revision: str | None = None) -> bytes:
         """The question, as the script wants it, in the form of the wire.
 
         :param revision: answer only if the session still has this one.
         """
-        if revision is None:
-            return self._text
-        return bulk(payload.dump({**self._ask, "rev": revision}))
+        return b"".join((self._digest, bulk(revision or ""), self._asked))
+
+    def parsed(self, raw: bytes) -> dict[str, Any]:
+        """The parts of an answer of the script, by name."""
+        parts = raw.decode().split("\0")
+        answer: dict[str, Any] = {"now": parts[0], "head": parts[1:8]}
+        if len(parts) == 8:
+            return answer
+        at = 9 + self._fields
+        if parts[-1]:
+            answer.update(json.loads(parts[-1]))
+        answer["answered"], answer["fields"] = True, parts[9:at]
+        awaiting = answer["awaiting"] = []
+        for _ in self._awaiting:
+            end = at + 1 + int(parts[at])
+            awaiting.append(parts[at + 1 : end])
+            at = end
+        names, texts = parts[at + 1 : -1 : 2], parts[at + 2 : -1 : 2]
+        answer["instances"] = dict(zip(names, texts, strict=True))
+        return answer
 
     def add_to(self, state: SessionState, answer: Mapping[str, Any], now: datetime) -> None:
         """Put what was answered into a state.

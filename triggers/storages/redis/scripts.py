@@ -6,6 +6,7 @@ Constants of the engine are put before their text, so that there is one place fo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from importlib import resources
@@ -43,6 +44,15 @@ class Script:
 def script(name: str) -> Script:
     """The script of this name, read once per process."""
     return Script(name)
+
+
+def bulks(texts: Sequence[str]) -> bytes:
+    """Arguments in the form of the wire, one after the other."""
+    wire = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
+    if wire.isascii():
+        return wire.encode()
+    encoded = [text.encode() for text in texts]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(data), data) for data in encoded])
 
 
 def bulk(text: str) -> bytes:

@@ -84,27 +84,31 @@ class Server:
         self._idle: list[Link] = []
         self._errors = redis.exceptions
 
-    def read(self, name: str, key: bytes, *args: bytes) -> Any:
+    def read(self, name: str, key: bytes, args: bytes, count: int) -> Any:
         """Run a script that changes nothing.
 
         :param key: of the session's head, in the form of the wire, as are ``args``.
+        :param args: one after the other.
+        :param count: how many arguments these are.
         :raises StorageUnavailable: the server did not answer in time, or refused.
         """
         which = script(name)
-        message = b"".join((b"*%d\r\n" % (4 + len(args)), which.opening, key, *args))
+        message = b"*%d\r\n%b%b%b" % (4 + count, which.opening, key, args)
         return self._persistently(lambda link, _again: self._run(link, which, message))
 
-    def write(self, name: str, key: bytes, *args: bytes) -> Any:
+    def write(self, name: str, key: bytes, args: bytes, count: int) -> Any:
         """Run a script that commits something.
 
         It gets three arguments before those given: the client, the number of its commit, and
         whether this is a repetition. So it takes effect once, also when a connection breaks.
 
         :param key: of the session's head, in the form of the wire, as are ``args``.
+        :param args: one after the other.
+        :param count: how many arguments these are.
         :raises StorageUnavailable: the server did not answer in time, or refused.
         """
         which = script(name)
-        start = b"*%d\r\n%b%b" % (7 + len(args), which.opening, key)
+        start = b"*%d\r\n%b%b" % (7 + count, which.opening, key)
         number = b""
 
         def attempt(link: Link, again: bool) -> Any:
@@ -113,7 +117,7 @@ class Server:
                 link.commits += 1
                 number = bulk(str(link.commits))
             repeated = _REPEATED if again else NOTHING
-            message = b"".join((start, link.client, number, repeated, *args))
+            message = b"".join((start, link.client, number, repeated, args))
             return self._run(link, which, message)
 
         return self._persistently(attempt)

@@ -39,6 +39,6 @@ local function answer_again(client, number)
 end
 
 local function note_answer(client, number, answer)
-    redis.call('SET', bucket .. 'done:' .. client, number .. ' ' .. answer, 'PX', 60000)
+    redis.call('SET', bucket .. 'done:' .. client, number .. ' ' .. answer, 'PX', '60000')
     return answer
 end

@@ -8,7 +8,7 @@ has no slice here, and the engine decides it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from triggers import payload
 from triggers.conditions.tree import AllHeld
@@ -21,12 +21,23 @@ Refused = frozenset[tuple[str, str]]
 """Tasks whose filter refuses the firing, each with the name that it refuses."""
 
 
+_ROLES = {(False, False): "-", (True, False): "n", (False, True): "b", (True, True): "x"}
+"""What a name is for an instance: whether it is needed, and whether it bars."""
+
 _KEPT = 4096
 
-_slices: dict[tuple[str, str, Refused, bool], bytes | None] = {}
+
+class Slice(NamedTuple):
+    """Arguments of ``fire.lua``, in the form of the wire, and how many they are."""
+
+    size: int
+    wire: bytes
 
 
-def slice_of(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> bytes | None:
+_slices: dict[tuple[str, str, Refused, bool], Slice | None] = {}
+
+
+def slice_of(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> Slice | None:
     """What the script must know of a configuration, in the form of the wire; compiled once.
 
     :param refused: by filters, of a firing from outside.
@@ -38,13 +49,13 @@ def slice_of(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> by
         if len(_slices) >= _KEPT:
             _slices.clear()
         compiled = _compiled(plan, trigger, refused, is_outcome)
-        _slices[key] = None if compiled is None else bulk(payload.dump(compiled))
+        wire = None if compiled is None else Slice(len(compiled), b"".join(map(bulk, compiled)))
+        _slices[key] = wire
+        return wire
     return _slices[key]
 
 
-def _compiled(
-    plan: Plan, trigger: str, refused: Refused, is_outcome: bool
-) -> dict[str, Any] | None:
+def _compiled(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> list[str] | None:
     names = plan.names_of(trigger)
     reached = plan.takers(names)
     if is_outcome:
@@ -55,30 +66,28 @@ def _compiled(
     if not all(_is_plain(plan, task) and len(looked_at) == 1 for task, looked_at in reached):
         return None
     fields = _Fields()
-    tasks: list[dict[str, Any]] = []
+    tasks: list[str] = []
     passed: list[str] = []
     told: dict[str, list[str]] = {}
     for task, (name,) in reached:
         if (task.config.name, name) in refused:
             continue
-        tasks.append(_task(plan, task, name, fields))
+        tasks += _task(plan, task, name, fields)
         told.setdefault(name, []).append(task.config.name)
         if name in task.tracked:
             passed.append(passed_field(task.config.name, name))
-    compiled: dict[str, Any] = {
-        "digest": plan.configuration.digest if plan.tasks else NO_DIGEST,
-        "latest": latest_field(trigger),
-        "fields": fields.names,
-        "tasks": tasks,
-    }
-    # What is usually nothing is left out: the server reads this with every firing.
-    if plan.is_timed:
-        compiled["is_timed"] = True
-    if passed:
-        compiled["passed"] = passed
-    if told and is_outcome:
-        compiled["told"] = payload.dump(told)
-    return compiled
+    told_text = payload.dump(told) if told and is_outcome else ""
+    return [
+        plan.configuration.digest if plan.tasks else NO_DIGEST,
+        "1" if plan.is_timed else "",
+        told_text,
+        str(len(fields.names)),
+        str(1 + len(passed)),
+        latest_field(trigger),
+        *passed,
+        *fields.names,
+        *tasks,
+    ]
 
 
 class _Fields:
@@ -105,33 +114,27 @@ def _is_plain(plan: Plan, task: TaskPlan) -> bool:
     )
 
 
-def _task(plan: Plan, task: TaskPlan, name: str, fields: _Fields) -> dict[str, Any]:
+def _task(plan: Plan, task: TaskPlan, name: str, fields: _Fields) -> list[str]:
     own = task.config.name
     is_barring = isinstance(task.barred, AllHeld)
     needed, barring = set(task.ready.names), set(task.barred.names if is_barring else ())
-    others = []
-    for each in task.names:
-        if each != name:
-            other = {
-                "name": each,
-                "entry": _entry(each),
-                "fields": _carried(plan, task, each, fields),
-                "is_needed": each in needed,
-                "bars": each in barring,
-                "is_outcome": each.partition(":")[0] in plan.tasks,
-            }
-            others.append({key: value for key, value in other.items() if value is not False})
-    compiled = {
-        "task": own,
-        "name": name,
-        "entry": _entry(name),
-        "count": fields.place(count_field(own)),
-        "others": others,
-        "is_every": name == task.config.and_every,
-        "can_be_barred": is_barring,
-        "is_heard": is_barring and plan.is_listened_to(f"{own}:abandoned"),
-    }
-    return {key: value for key, value in compiled.items() if value is not False}
+    others = [each for each in task.names if each != name]
+    is_heard = is_barring and plan.is_listened_to(f"{own}:abandoned")
+    compiled = [
+        own,
+        name,
+        _entry(name),
+        str(fields.place(count_field(own))),
+        "1" if name == task.config.and_every else "",
+        "" if not is_barring else "heard" if is_heard else "bars",
+        str(len(others)),
+    ]
+    for each in others:
+        role = _ROLES[each in needed, each in barring]
+        is_outcome = each.partition(":")[0] in plan.tasks
+        places = " ".join(map(str, _carried(plan, task, each, fields)))
+        compiled += (each, _entry(each), f"{role}{'o' if is_outcome else '-'} {places}")
+    return compiled
 
 
 def _carried(plan: Plan, task: TaskPlan, name: str, fields: _Fields) -> list[int]:
@@ -142,7 +145,8 @@ def _carried(plan: Plan, task: TaskPlan, name: str, fields: _Fields) -> list[int
 
 
 def _entry(name: str) -> str:
-    return f"{payload.dump(name)}:"
+    """How a name stands among those that an instance holds, with a comma in front."""
+    return f",{payload.dump(name)}:"
 
 
 def refusals_by_task(refusals: Mapping[tuple[str, str], str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -179,7 +178,7 @@ class RedisStorageBackend(SessionStorage):
         while True:
             head = self._head()
             change = deletion_of(head, self._plan_of(head))
-            if self._server.write("commit", self._wire_key, bulk(change)) == b"done":
+            if self._server.write("commit", self._wire_key, *change) == b"done":
                 return
 
     @classmethod
@@ -278,7 +277,7 @@ class RedisStorageBackend(SessionStorage):
         if unsettled is None:
             return None
         change = change_of(head, state, transition, unsettled)
-        if self._server.write("commit", self._wire_key, bulk(change)) != b"done":
+        if self._server.write("commit", self._wire_key, *change) != b"done":
             return None
         if transition.configured:
             digest = transition.plan.configuration.digest
@@ -287,11 +286,8 @@ class RedisStorageBackend(SessionStorage):
         return transition
 
     def _ask(self, question: Question, head: Head | None = None) -> dict[str, Any]:
-        text = question.text(None if head is None else head.revision)
-        answer: dict[str, Any] = json.loads(
-            self._server.read("read", self._wire_key, self._given(), text)
-        )
-        return answer
+        args = self._given() + question.arguments(None if head is None else head.revision)
+        return question.parsed(self._server.read("read", self._wire_key, args, 1 + question.size))
 
     @staticmethod
     def _given() -> bytes:

@@ -21,6 +21,7 @@ from triggers.storages.redis.records import (
     name_of,
     pending_text,
 )
+from triggers.storages.redis.scripts import bulks
 from triggers.types import Instance, Phase, Status
 
 Command = list[str]
@@ -35,8 +36,8 @@ def change_of(
     state: SessionState,
     transition: Transition,
     unsettled: Mapping[str, Collection[int]],
-) -> str:
-    """What the script ``commit.lua`` is to do, as JSON.
+) -> tuple[bytes, int]:
+    """What the script ``commit.lua`` is to do: its arguments, and how many they are.
 
     :param unsettled: of tasks that are watched from now on: the unsettled instances there were.
     """
@@ -58,14 +59,14 @@ def change_of(
         writes.put_instances(state, transition)
     if transition.pending or transition.done:
         writes.pass_marks(transition)
-    return writes.text(head, plan, lists)
+    return writes.arguments(head, plan, lists)
 
 
-def deletion_of(head: Head, plan: Plan) -> str:
+def deletion_of(head: Head, plan: Plan) -> tuple[bytes, int]:
     """What ``commit.lua`` is to do to leave nothing of a session."""
     writes = Writes()
     writes.remove_all(plan)
-    return writes.text(head, [head.digest, NO_DIGEST, ""], "gone")
+    return writes.arguments(head, [head.digest, NO_DIGEST, ""], "gone")
 
 
 class Writes:
@@ -82,17 +83,19 @@ class Writes:
         self.due = _Times()
         self.timers = _Times()
 
-    def text(self, head: Head, plan: list[str] | None, lists: str | None) -> str:
-        """All of it, as JSON.
+    def arguments(self, head: Head, plan: list[str] | None, lists: str | None) -> tuple[bytes, int]:
+        """All of it in the form of the wire, and how many arguments that are.
 
         :param head: as it was read; the commit is void if it has changed.
         :param plan: digests of the configurations before and after, and the text of the latter.
         :param lists: whether the session is ``listed`` from now on, or ``gone`` from the list.
         """
+        if self.head and head.revision is not None:
+            self.head["rev"] = str(int(head.revision) + 1)
         self._add("HSET", "", [each for pair in self.head.items() for each in pair])
         self._add("ZADD", keys.TIMERS, self.timers.set)
         self._add("ZREM", keys.TIMERS, self.timers.unset)
-        change: dict[str, Any] = {"rev": head.revision or False, "writes": self.commands}
+        change: dict[str, Any] = {}
         if self.due.set:
             change["due"] = self.due.set
         if self.due.unset:
@@ -103,7 +106,11 @@ class Writes:
             change["plan"] = plan
         if lists is not None:
             change["lists"] = lists
-        return payload.dump(change)
+        words = [head.revision or "", payload.dump(change) if change else ""]
+        for command in self.commands:
+            words.append(str(len(command)))
+            words += command
+        return bulks(words), len(words)
 
     def remove_all(self, plan: Plan) -> None:
         """Remove every key of the session."""
