@@ -1,4 +1,7 @@
-"""Trigger tasks: the code that an instance runs, and what it is given."""
+"""Trigger tasks: the code that an instance runs, and what it is given.
+
+Longer than 400 lines because half of it is the reference of ``TriggerTask`` and ``trigger_task``.
+"""
 
 from __future__ import annotations
 

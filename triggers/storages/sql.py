@@ -2,6 +2,8 @@
 
 Written once in the SQL that SQLite, PostgreSQL, MySQL and MariaDB share; the few differences are
 in :class:`Dialect`. Names are quoted because ``trigger`` and ``key`` are reserved words.
+
+Longer than 400 lines because all statements stand in one place, where they can be compared.
 """
 
 from __future__ import annotations
