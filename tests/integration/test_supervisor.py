@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from tests import servers
 from triggers import recovery, rounds, supervisor
@@ -47,13 +48,16 @@ class FussyManager(TriggerManager):
 
 
 @pytest.fixture(autouse=True)
-def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
     monkeypatch.setenv(RUN_LOG, str(tmp_path / "runs"))
     MemoryStorageBackend.clear()
     FussyManager.calls.clear()
     FussyManager.is_broken = True
     trigger_managers.register(FussyManager)
-    with run_tasks_locally("synchronous"):
+    # Between passes, connections are closed that earlier tests have left open.
+    with run_tasks_locally("synchronous"), django_db_blocker.unblock():
         yield
     trigger_managers.unregister(FussyManager.name)
     MemoryStorageBackend.clear()

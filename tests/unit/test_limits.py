@@ -99,7 +99,7 @@ def test_one_lost_heartbeat_must_not_cost_a_lease(lease: float, heartbeat: float
 
 
 def test_an_unknown_limit_is_refused_where_the_storage_is_opened() -> None:
-    with pytest.raises(TypeError, match="leese"):
+    with pytest.raises(SettingsError, match="'leese'; did you mean 'lease'"):
         MemoryStorageBackend("s", leese=3)  # type: ignore[call-arg]
 
 
