@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from django.db.utils import Error as DatabaseError
-from django.db.utils import InterfaceError, OperationalError
+from django.db.utils import IntegrityError, InterfaceError, OperationalError
 
 from triggers.exceptions import StorageUnavailable
 
@@ -25,6 +25,7 @@ _NOT_MIGRATED = (
 )
 _LONGEST_PAUSE = 0.25  # seconds
 
+_DUPLICATE = {"23505", 1062}
 _TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
 _SQLITE_BUSY = ("database is locked", "database table is locked", "database schema is locked")
 
@@ -67,7 +68,8 @@ def persistently(
             if connection.in_atomic_block:
                 raise unavailable(error) from error
             is_lost = changes_nothing and _is_lost(connection, error)
-            if time.monotonic() > deadline or not (is_lost or is_transient(error)):
+            may_pass = is_lost or is_transient(error) or _was_overtaken(error)
+            if time.monotonic() > deadline or not may_pass:
                 connection.close_if_unusable_or_obsolete()
                 raise unavailable(error) from error
             if is_lost:
@@ -75,6 +77,15 @@ def persistently(
         # Full jitter, so that those who met once do not meet again.
         time.sleep(random.uniform(0, min(0.002 * 2 ** min(failures, 10), _LONGEST_PAUSE)))
     raise AssertionError("the last attempt returns or raises")  # pragma: no cover  # for mypy
+
+
+def _was_overtaken(error: DatabaseError) -> bool:
+    """Whether somebody has written the same row first, so that all must be read again.
+
+    A session that is deleted while it is fired into can begin anew in between.
+    """
+    code = getattr(error.__cause__, "sqlstate", None) or next(iter(error.args), None)
+    return isinstance(error, IntegrityError) and code in _DUPLICATE
 
 
 def _is_lost(connection: Any, error: DatabaseError) -> bool:
