@@ -13,6 +13,7 @@ Importing this module needs no settings, so it may as well be imported by the se
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ INTERVAL = 5.0
 
 RECOVERY_INTERVAL = 15.0
 """Seconds between two looks at what is to be done again."""
+
+# Celery has no types.
+_shared_task: Callable[..., Callable[[Any], Any]] = shared_task
 
 
 def beat_schedule(
@@ -68,7 +72,7 @@ def beat_schedule(
     return schedule
 
 
-@shared_task(name="triggers.fire_due", ignore_result=True)  # type: ignore[untyped-decorator]
+@_shared_task(name="triggers.fire_due", ignore_result=True)
 def fire_due(using: str | None = None) -> None:
     """Decide what has become due; see :func:`triggers.timers.fire_due`."""
     from triggers import timers
@@ -76,7 +80,7 @@ def fire_due(using: str | None = None) -> None:
     timers.fire_due(using=using, rounds=_rounds())
 
 
-@shared_task(name="triggers.redeliver", ignore_result=True)  # type: ignore[untyped-decorator]
+@_shared_task(name="triggers.redeliver", ignore_result=True)
 def redeliver(using: str | None = None) -> None:
     """Do again what was not done; see :func:`triggers.recovery.redeliver`."""
     from triggers import recovery
@@ -84,7 +88,7 @@ def redeliver(using: str | None = None) -> None:
     recovery.redeliver(using, rounds=_rounds())
 
 
-@shared_task(name="triggers.purge", ignore_result=True)  # type: ignore[untyped-decorator]
+@_shared_task(name="triggers.purge", ignore_result=True)
 def purge(older_than: str, using: str | None = None) -> None:
     """Remove sessions that ended long ago; see :func:`triggers.retention.purge`.
 
