@@ -1,30 +1,30 @@
-"""What a commit left to be done: handing instances to runners, hooks, and cascades.
+"""What follows a commit: telling who watches, handing instances to runners, hooks, and cascades.
 
-Everything here was committed as to be done before it is tried. What fails is logged, and recovery
-(:mod:`triggers.recovery`) tries it again.
+All but the telling was committed as to be done before it is tried. What fails of it is logged, and
+recovery (:mod:`triggers.recovery`) tries it again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from triggers import payload
+from triggers import changes, payload, signals
+from triggers.changes import Changes, StatusChange
 from triggers.engine import Pending, Transition
 from triggers.engine.recovering import Done
 from triggers.engine.state import InstanceKey
-from triggers.logging import log
+from triggers.logging import Action, Fields, is_shown, log
 from triggers.runners import task_runners
-from triggers.types import FireResult
+from triggers.types import FireResult, Status
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
     from triggers.storages.session import SessionStorage
-    from triggers.types import TaskInstance
 
 
 WARN_AT = (50, 80, 95)
@@ -82,18 +82,63 @@ def is_inside(storage: SessionStorage) -> bool:
     return _inside.get() == _session(storage)
 
 
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Code in this block (a receiver) is no part of what goes on in any session."""
+    cascade, session = _cascade.set(None), _inside.set(None)
+    try:
+        yield
+    finally:
+        _inside.reset(session)
+        _cascade.reset(cascade)
+
+
+def is_watched(manager: TriggerManager) -> bool:
+    """Whether anybody wants to know what this manager commits."""
+    return is_shown(logging.INFO) or signals.is_heard(type(manager))
+
+
 def follow_up(manager: TriggerManager, transition: Transition) -> None:
-    """Do what a transition left to be done."""
+    """Do what is to be done after a commit."""
+    tell(manager, transition)
     for key in transition.scheduled:
         _dispatch(manager, transition, key)
-    for pending in transition.pending:
+    fulfil(manager, transition.pending)
+
+
+def tell(manager: TriggerManager, transition: Transition) -> None:
+    """Log what a commit has changed, and send signals about it. Never raises."""
+    is_heard = signals.is_heard(type(manager))
+    if not is_heard and not is_shown(logging.INFO):
+        return
+    try:
+        if is_heard or is_shown(logging.DEBUG):
+            changed = changes.found(manager.storage, transition)
+        else:
+            changed = changes.told(transition)
+        if is_shown(logging.INFO):
+            _narrate(manager, changed)
+        if is_heard:
+            result = transition.outcome if isinstance(transition.outcome, FireResult) else None
+            with _outside():
+                signals.send(manager, changed, result)
+    except Exception:
+        message = "What a commit has changed could not be found out, so no signals are sent of it"
+        log(logging.ERROR, message, exc_info=True, **fields(manager, "signal"))
+
+
+def fulfil(manager: TriggerManager, marks: Iterable[Pending]) -> None:
+    """Call the hooks, and carry out the cascades, that these marks stand for."""
+    for pending in marks:
         try:
             with inside(manager.storage):
                 _fulfil(manager, pending)
         except Exception:
             # What comes after it waits too: a hook is called after the cascade that it is about.
             message = "%s failed; recovery will repeat it"
-            log(logging.ERROR, message, pending.kind, exc_info=True, **fields(manager, "hook"))
+            about = fields(manager, "hook", pending.data.get("instance", ""))
+            about["trigger"] = pending.data.get("trigger", "")
+            log(logging.ERROR, message, pending.kind, exc_info=True, **about)
             break
 
 
@@ -109,32 +154,70 @@ def warn_of_limit(manager: TriggerManager, transition: Transition) -> None:
         before = min(before, fired.seq - 1)
     for percent in WARN_AT:
         if before < limit * percent / 100 <= transition.seq:
-            message = "The session has recorded %d of the %d firings that it may; then fire refuses"
-            about = {"action": "limit", "session": manager.storage.uid}
-            log(logging.WARNING, message, transition.seq, limit, **about)
+            message = "Session %r has recorded %d of the %d firings that it may; then fire refuses"
+            args = (manager.storage.uid, transition.seq, limit)
+            log(logging.WARNING, message, *args, **fields(manager, "limit"))
 
 
-def fields(
-    manager: TriggerManager, action: str, instance: TaskInstance | None = None
-) -> dict[str, str]:
+def fields(manager: TriggerManager, action: Action, instance: str = "") -> Fields:
     """Fields of a log record about a session, or one of its instances."""
-    about = {"action": action, "session": manager.storage.uid}
-    if instance is not None:
-        about.update(task=instance.task_name, instance=instance.name)
-    return about
+    return {"action": action, "session": manager.storage.uid, "instance": instance}
+
+
+_ACTIONS: dict[Status, Action] = {
+    Status.UNSTARTED: "create",
+    Status.SCHEDULED: "schedule",
+    Status.RUNNING: "claim",
+    Status.FINISHED: "finish",
+    Status.FAILED: "fail",
+    Status.REPLAYED: "replay",
+    Status.SKIPPED: "skip",
+    Status.ABANDONED: "abandon",
+}
+"""What has happened to an instance that has got a status."""
+
+_NOTABLE = frozenset({Status.FAILED, Status.REPLAYED, Status.SKIPPED})
+"""Statuses that are logged as INFO: the others are what happens when all goes well."""
+
+
+def _narrate(manager: TriggerManager, changed: Changes) -> None:
+    """Log what a commit has changed."""
+    for firing in changed.firings if is_shown(logging.DEBUG) else ():
+        about = fields(manager, "fire", firing.cause or "")
+        about["trigger"] = firing.trigger
+        log(logging.DEBUG, "Firing %d: %s", firing.seq, firing.trigger, **about)
+    for change in changed.statuses:
+        level = logging.INFO if change.new in _NOTABLE else logging.DEBUG
+        if is_shown(level):
+            _narrate_change(manager, change, level)
+
+
+def _narrate_change(manager: TriggerManager, change: StatusChange, level: int) -> None:
+    action = _ACTIONS[change.new]
+    if change.new is Status.REPLAYED and change.old is Status.RUNNING:
+        action = "retry"
+    about = fields(manager, action, change.instance)
+    about["trigger"] = change.trigger
+    message, args = "%s: %s", [change.instance, change.new.value]
+    if change.old is not None:
+        message += ", was %s"
+        args.append(change.old.value)
+    if change.reason:
+        message += ": %s"
+        args.append(change.reason)
+    log(level, message, *args, **about)
 
 
 def _dispatch(manager: TriggerManager, transition: Transition, key: InstanceKey) -> None:
-    name = "?"
+    name, instance_name = "?", f"{key[0]}#{key[1]}"
     try:
         instance = manager.storage.present_written(transition, key)
         name = manager.runner_name(instance.config)
         task_runners.get(name).run(manager, instance)
     except Exception:
         message = "Runner %r did not take %s; recovery will send it again"
-        its_name = f"{key[0]}#{key[1]}"
-        about = {**fields(manager, "dispatch"), "task": key[0], "instance": its_name}
-        log(logging.ERROR, message, name, its_name, exc_info=True, **about)
+        about = fields(manager, "dispatch", instance_name)
+        log(logging.ERROR, message, name, instance_name, exc_info=True, **about)
 
 
 def _session(storage: SessionStorage) -> tuple[str, str]:

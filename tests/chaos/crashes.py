@@ -219,23 +219,23 @@ def _wrap_commits(crashes: Crashes) -> None:
 
     BaseDatabaseWrapper.commit = before(BaseDatabaseWrapper.commit)  # type: ignore[method-assign]
     if crashes.storage == "redis":
-        from redis.connection import AbstractConnection
-
+        from triggers.storages.redis.link import Link
         from triggers.storages.redis.server import Server
 
         # One script is the whole commit: before it is sent, and before its answer is read.
         Server.write = before(_marked(Server.write))  # type: ignore[method-assign]
-        original = AbstractConnection.read_response
+        original = Link._send
 
         @wraps(original)
-        def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def send(self: Link, message: bytes) -> Any:
+            socket = original(self, message)
             doing = _doing.get()
             if doing is not None and _committing.get():
                 name, subject = doing
                 crashes.reach(f"{name}, commit sent and not answered", subject)
-            return original(self, *args, **kwargs)
+            return socket
 
-        AbstractConnection.read_response = read_response  # type: ignore[method-assign]
+        Link._send = send  # type: ignore[method-assign]
 
 
 def _marked(original: Callable[..., Any]) -> Callable[..., Any]:

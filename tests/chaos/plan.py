@@ -83,8 +83,8 @@ def _timed(workload: Workload) -> int:
     return sum(session.kind == "timed" for session in workload.sessions()) // 2
 
 
-BEATS = 3
-"""Heartbeats of a task that lasts longer than its lease, at least."""
+BEATS = 2
+"""Heartbeats of a task that lasts longer than its lease, at least, on a busy machine too."""
 
 BEATS_APART = 10
 
@@ -114,7 +114,7 @@ POINTS = (
     Point(who="worker", name="finish, before the commit", passes=_joins),
     Point(who="worker", name="finish, after the commit", passes=_joins),
     Point(who="worker", name="finish, commit sent and not answered", passes=_joins),
-    Point(who="worker", name="after the publish", passes=lambda w: _joins(w) // 3),
+    Point(who="worker", name="after the publish", passes=lambda w: _joins(w) // 5),
     Point(who="worker", name="extend, before the commit", passes=_beats),
     Point(who="worker", name="extend, after the commit", passes=_beats),
     Point(who="recovery", name="recover, before the commit", passes=_lost),
@@ -197,7 +197,7 @@ class Plan:
                 continue
             for when in _spread(chance, size, 0.1, 0.8, workload.joins):
                 yield Fault(number=0, kind=Kind.STOP, who="worker", point=name, when=when)
-        for who, share in (("client", 3), ("worker", 3)):
+        for who, share in (("client", 3), ("worker", 5)):
             for when in _spread(chance, 5 * size, 0.05, 0.9, workload.joins // share):
                 yield Fault(number=0, kind=Kind.TWICE, who=who, point="publish", when=when)
         for who in ROLES:

@@ -83,6 +83,39 @@ def test_what_cannot_come_back_is_refused(kwargs: Any, path: str, kind: str) -> 
     assert isinstance(caught.value, TypeError)
 
 
+unusable = st.sampled_from([float("nan"), b"bytes", {1: 2}, "x\x00y", "\ud800", {"__type__": 1}])
+anything = st.recursive(
+    values | unusable,
+    lambda inner: st.lists(inner) | st.dictionaries(text | st.just("\x00"), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(text, anything))
+def test_a_quick_look_refuses_what_a_thorough_one_does(kwargs: dict[str, Any]) -> None:
+    def refusal(simple: bool) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            if not simple:
+                patch.setattr(payload, "_is_simple", lambda _value: False)
+            try:
+                payload.encode(kwargs, what="kwargs")
+            except InvalidPayload as error:
+                return str(error)
+        return ""
+
+    assert refusal(simple=True) == refusal(simple=False)
+
+
+@given(st.dictionaries(text, values))
+def test_where_json_has_no_encoder_in_c_the_text_is_the_same(kwargs: dict[str, Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json.encoder, "c_make_encoder", None)
+        patch.setattr(payload, "_encoded", payload._make_encoder())
+        assert payload._encoded is payload._encode_slowly
+        slowly = payload.encode(kwargs, what="kwargs")
+    assert payload.encode(kwargs, what="kwargs") == slowly
+
+
 def test_nothing_is_the_empty_payload() -> None:
     assert payload.encode(None, what="") == payload.encode({}, what="") == payload.EMPTY
     assert payload.decode(payload.EMPTY) == {}

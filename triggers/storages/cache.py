@@ -20,7 +20,7 @@ from uuid import uuid4
 from triggers import payload
 from triggers.clock import overridden_time
 from triggers.engine import SessionState
-from triggers.exceptions import SettingsError, StorageUnavailable
+from triggers.exceptions import MissingPackages, SettingsError, StorageUnavailable
 from triggers.limits import LimitOptions
 from triggers.storages.base import BaseTriggerStorage, Conflict
 from triggers.storages.whole import due_at
@@ -76,13 +76,12 @@ class CacheStorageBackend(BaseTriggerStorage):
         """The Redis that holds the session; nothing is sent to it yet.
 
         :raises SettingsError: there is no such cache, or it is one that cannot lock.
+        :raises MissingPackages: (a ``SettingsError``) redis-py or python-redis-lock is missing.
         """
         try:
             from triggers.storages.cache_server import cache_server
         except ImportError as error:
-            raise SettingsError(
-                f"The cache storage cannot be used: {error}. Run pip install 'triggers[redis]'."
-            ) from error
+            raise MissingPackages("cache", ["redis", "python-redis-lock"]) from error
         return cache_server(self.cache, self.limits.server_timeout)
 
     @property

@@ -91,7 +91,10 @@ def cache_server(alias: str, timeout: float) -> CacheServer:
 
 
 class CacheServer:
-    """What the cache storage asks of Redis; every method raises :exc:`StorageUnavailable`."""
+    """What the cache storage asks of Redis.
+
+    Every method raises :class:`~triggers.exceptions.StorageUnavailable`, if Redis does not answer.
+    """
 
     def __init__(self, alias: str, timeout: float) -> None:
         cache = _find(alias)

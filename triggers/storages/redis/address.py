@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from urllib.parse import urlsplit, urlunsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from triggers import conf
-from triggers.exceptions import SettingsError
+from triggers.exceptions import MissingPackages, SettingsError
 
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -20,18 +21,31 @@ def checked(url: object) -> str:
     Messages carry addresses without them (see :func:`stripped`), so a worker looks for them in its
     own ``TRIGGERS``.
 
-    :raises SettingsError: it is no URL of a Redis server, or redis-py is not installed.
+    :raises SettingsError: it is no URL of a Redis server.
+    :raises MissingPackages: (a ``SettingsError``) redis-py is not installed.
     """
     if not isinstance(url, str):
         raise SettingsError(f"url must be a str such as {_EXAMPLE!r}, got {url!r}.")
-    _check(url)
+    try:
+        aliases = conf.aliases()
+    except ImproperlyConfigured:  # a script without Django settings
+        aliases = {}
+    # An object is made for every firing, and settings hardly ever change.
+    seen = _checked.get(url)
+    if seen is None or seen[0] is not aliases:
+        _check(url)
+        seen = _checked[url] = aliases, _with_password(url, aliases)
+    return seen[1]
+
+
+_checked: dict[str, tuple[Mapping[str, conf.Alias], str]] = {}
+"""Addresses by what was given, with the settings that they were found in."""
+
+
+def _with_password(url: str, aliases: Mapping[str, conf.Alias]) -> str:
     if "@" in url:
         return url
-    try:
-        aliases = conf.aliases().values()
-    except ImproperlyConfigured:  # a script without Django settings
-        return url
-    for alias in aliases:
+    for alias in aliases.values():
         known = alias.options.get("url")
         if alias.storage == "redis" and isinstance(known, str) and stripped(known) == url:
             return known
@@ -59,9 +73,6 @@ def _has_client() -> bool:
 
 @cache
 def _check(url: str) -> None:
-    if not _has_client():
-        reason = "The redis storage needs the package redis: pip install 'triggers[redis]'."
-        raise SettingsError(reason)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -74,3 +85,5 @@ def _check(url: str) -> None:
             f"url {stripped(url)!r} is no address of a Redis server; write one such as "
             f"{_EXAMPLE!r}, where the last part is the number of the database."
         )
+    if not _has_client():
+        raise MissingPackages("redis", ["redis"])

@@ -3,13 +3,11 @@
 -- ARGV[1]  client, ARGV[2] number of its commit, ARGV[3] '1' if this may be a repetition
 -- ARGV[4]  the revision that was read; empty: there was no session
 -- ARGV[5]  what happens less often, as JSON; empty: nothing of it
---          due      times and members, in turns: what recovery is to look at, when
---          undue    members: what it is not to look at any more
 --          timers   true if what time changes has changed
 --          plan     digests of the old and the new configuration, and its text
 --          lists    what becomes of the session in the list of its bucket: 'listed' or 'gone'
--- ARGV[6]  and all that follow: commands, each after the number of its words, with the part of the
---          session in place of the key
+-- ARGV[6]  commands, each after the number of its words; all of it words that end with a NUL. In
+--          place of the key stands the part of the session, or '!' and that of the bucket
 --
 -- Answers 'done', or 'conflict' if somebody else was faster.
 
@@ -27,12 +25,6 @@ if (rev or '') ~= ARGV[4] then
 end
 local change = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}
 
-local function each_due(verb, members)
-    for start = 1, #members, 1000 do
-        redis.call(verb, bucket .. 'due', unpack(members, start, math.min(start + 999, #members)))
-    end
-end
-
 if change.lists == 'gone' then
     local members = {}
     for _, name in ipairs(redis.call('SMEMBERS', head .. ':a')) do
@@ -41,14 +33,25 @@ if change.lists == 'gone' then
     for _, ref in ipairs(redis.call('HKEYS', head .. ':p')) do
         members[#members + 1] = member .. ' p:' .. ref
     end
-    each_due('ZREM', members)
+    for start = 1, #members, 1000 do
+        redis.call('ZREM', bucket .. 'due', unpack(members, start, math.min(start + 999, #members)))
+    end
 end
-local ARGV, at = ARGV, 6
-while ARGV[at] do
-    local last = at + ARGV[at]
-    ARGV[at + 2] = head .. ARGV[at + 2]
-    redis.call(unpack(ARGV, at + 1, last))
-    at = last + 1
+local words, last, size = {}, 0, 0
+for word in string.gmatch(ARGV[6], '([^%z]*)%z') do
+    if size == 0 then
+        last, size = 0, tonumber(word)
+    else
+        last = last + 1
+        if last == 2 then
+            word = string.sub(word, 1, 1) == '!' and bucket .. string.sub(word, 2) or head .. word
+        end
+        words[last] = word
+        if last == size then
+            redis.call(unpack(words, 1, size))
+            size = 0
+        end
+    end
 end
 
 if change.plan then
@@ -60,18 +63,6 @@ if change.plan then
     if old ~= '' and redis.call('HINCRBY', bucket .. 'plan:' .. old, 'sessions', -1) <= 0 then
         redis.call('DEL', bucket .. 'plan:' .. old)
     end
-end
-if change.due then
-    for index = 2, #change.due, 2 do
-        change.due[index] = member .. ' ' .. change.due[index]
-    end
-    each_due('ZADD', change.due)
-end
-if change.undue then
-    for index, what in ipairs(change.undue) do
-        change.undue[index] = member .. ' ' .. what
-    end
-    each_due('ZREM', change.undue)
 end
 if change.timers then
     -- The bucket knows of each session what time changes first in it.

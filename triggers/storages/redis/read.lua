@@ -122,10 +122,33 @@ if ask.unsettled_of then
         return ask.unsettled_of[task] and not is_resolved(text)
     end)
 end
+if ask.ongoing then
+    -- Of these tasks: who is to be started, runs, or waits for time; or else who has failed.
+    local tasks, most = ask.ongoing.tasks, ask.ongoing.most
+    local ongoing = {}
+    local function note(names)
+        for _, name in ipairs(names) do
+            if #ongoing < most and tasks[string.match(name, '^(.*)#')] then
+                ongoing[#ongoing + 1] = name
+            end
+        end
+    end
+    note(redis.call('SMEMBERS', head .. ':a'))
+    note(redis.call('ZRANGE', head .. ':timers', 0, -1))
+    for task in pairs(#ongoing < most and tasks or {}) do
+        for _, number in ipairs(redis.call('SMEMBERS', head .. ':u:' .. task)) do
+            local name = task .. '#' .. number
+            if string.match(redis.call('HGET', head .. ':b', name) or '', '^failed\n') then
+                note({name})
+            end
+        end
+    end
+    found.ongoing = ongoing
+end
 if ask.unresolved then
     look_through(function(_, text) return not is_resolved(text) end)
 end
-if ask.due or ask.unresolved then
+if ask.due or ask.unresolved or ask.marks then
     found.pending = {}
     local all = redis.call('HGETALL', head .. ':p')
     for index = 1, #all, 2 do

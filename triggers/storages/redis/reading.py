@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from triggers import payload
 from triggers.engine import Event, Plan, Reads, SessionState
+from triggers.engine.events import Fire
 from triggers.engine.plan import SETTLED
 from triggers.storages.redis.keys import NOTHING_OPEN, count_field, latest_field, passed_field
 from triggers.storages.redis.plans import NO_DIGEST
@@ -117,20 +118,26 @@ class Question:
             ask["key"] = keyed_field(*reads.key)
         if reads.ref is not None:
             ask["ref"] = reads.ref
-        for name in ("due", "unresolved", "history"):
+        if reads.ongoing is not None:
+            among, most = reads.ongoing
+            ask["ongoing"] = {"tasks": dict.fromkeys(among, True), "most": most}
+        for name in ("due", "unresolved", "marks", "history"):
             if getattr(reads, name):
                 ask[name] = True
         asked = [payload.dump(ask) if ask else "", str(len(fields)), *fields, *self._awaiting]
         self._fields = len(fields)
         self._digest, self._asked = bulk(digest), bulks(asked)
         self.size = 2 + len(asked)
+        self._at_any_revision = b"".join((self._digest, bulk(""), self._asked))
 
     def arguments(self, revision: str | None = None) -> bytes:
         """The question, as the script wants it, in the form of the wire.
 
         :param revision: answer only if the session still has this one.
         """
-        return b"".join((self._digest, bulk(revision or ""), self._asked))
+        if not revision:
+            return self._at_any_revision
+        return b"".join((self._digest, bulk(revision), self._asked))
 
     def parsed(self, raw: bytes) -> dict[str, Any]:
         """The parts of an answer of the script, by name."""
@@ -180,6 +187,11 @@ class Question:
         if self.reads.due:
             state.due.update(dict.fromkeys(map(key_of, answer.get("due") or ())))
         self._add_unsettled(state, answer)
+        if self.reads.ongoing is not None:
+            state.ongoing = set(map(key_of, answer.get("ongoing") or ()))
+            state.ongoing_limit = self.reads.ongoing[1]
+        if self.reads.marks:
+            state.deferred = 0
         if self.reads.history:
             state.history = {
                 int(seq): (json.loads(trigger), *(json.loads(also) if also else ()))
@@ -210,24 +222,28 @@ class Question:
 
 _KEPT = 4096
 
-_questions: dict[tuple[str, Reads], Question] = {}
+_questions: dict[tuple[str, str], Question] = {}
 
 
 def question_about(event: Event, plan: Plan, digest: str) -> Question:
     """What must be seen for an event, as far as that is known before it is decided."""
+    if not isinstance(event, Fire) or event.key or event.cause or event.settles or event.also:
+        return _question_about(event, plan, digest)
+    # The same for every session of this configuration.
+    known = _questions.get((digest, event.trigger))
+    if known is None:
+        if len(_questions) >= _KEPT:
+            _questions.clear()
+        known = _questions[digest, event.trigger] = _question_about(event, plan, digest)
+    return known
+
+
+def _question_about(event: Event, plan: Plan, digest: str) -> Question:
     reads = event.reads(plan)
     if plan.is_timed:
         # Until when, the question says by itself: only the server knows what its present is.
         reads = replace(reads, timers_until=event.until or EPOCH)
-    if reads.instances or reads.key or reads.ref or reads.timers_until:
-        return Question(plan, digest, reads, event.until)
-    # The same for every session of this configuration.
-    known = _questions.get((digest, reads))
-    if known is None:
-        if len(_questions) >= _KEPT:
-            _questions.clear()
-        known = _questions[digest, reads] = Question(plan, digest, reads, None)
-    return known
+    return Question(plan, digest, reads, event.until)
 
 
 def _is_indexed(plan: Plan, name: str) -> bool:

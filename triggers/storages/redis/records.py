@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from json import loads
+from json import JSONDecoder
 from typing import Any, cast
 
 from triggers import payload
@@ -22,15 +22,37 @@ _MICROSECOND = timedelta(microseconds=1)
 
 _STATUSES = {each.value: each for each in Status}
 
+_decode = JSONDecoder().raw_decode
+
+
+def loads(text: str) -> Any:
+    """The value of a line: JSON that nothing surrounds."""
+    return _decode(text)[0]
+
 
 def instant(moment: datetime) -> str:
     """Microseconds since 1970, in digits."""
-    return str((moment - EPOCH) // _MICROSECOND)
+    global _written
+    known, text = _written
+    if known is not moment:
+        text = str((moment - EPOCH) // _MICROSECOND)
+        _written = moment, text
+    return text
 
 
 def moment(digits: str) -> datetime:
     """The inverse of :func:`instant`."""
-    return EPOCH + timedelta(microseconds=int(digits))
+    global _read
+    known, found = _read
+    if known != digits:
+        found = EPOCH + timedelta(microseconds=int(digits))
+        _read = digits, found
+    return found
+
+
+# What is decided at one moment bears it in many places.
+_written = EPOCH, "0"
+_read = "0", EPOCH
 
 
 def name_of(key: InstanceKey) -> str:

@@ -1,20 +1,20 @@
-"""The connection to a Redis server: scripts, one after the other, and what becomes of its errors.
+"""A Redis server: scripts that it runs, one after the other, and what becomes of its errors.
 
-A client object of redis-py takes more time for a call than the server does. So connections of
-redis-py, which know TLS, passwords, databases and Unix sockets, are used here directly: a thread
-takes one from the pile, sends a script, reads the answer, and puts it back.
+A client object of redis-py takes more time for a call than the server does. So its connections are
+used directly: a thread takes one from the pile, sends a script, reads the answer, and puts it back.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
 
-from triggers.exceptions import SettingsError, StorageUnavailable
+from triggers.exceptions import MissingPackages, SettingsError, StorageUnavailable
+from triggers.storages.redis.link import Link
 from triggers.storages.redis.scripts import NOTHING, Script, bulk, script
 
 T = TypeVar("T")
@@ -36,33 +36,13 @@ _PASSING = frozenset({"ClusterDownError", "MasterDownError", "TryAgainError"})
 _REPEATED = bulk("1")
 
 
-class Link:
-    """One connection, for one thread at a time.
-
-    :ivar client: identifies it among all that ever were, also after it broke and was made again.
-    :ivar commits: how many commits it has begun.
-    """
-
-    __slots__ = ("client", "commits", "connection")
-
-    def __init__(self, connection: Any) -> None:
-        # Typed as anything: redis-py leaves methods of its connections untyped.
-        self.connection = connection
-        self.client = bulk(secrets.token_hex(8))
-        self.commits = 0
-
-    def ask(self, message: bytes) -> Any:
-        """Send a message that is in the form of the wire, and read the answer."""
-        self.connection.send_packed_command([message])
-        return self.connection.read_response()
-
-
 class Server:
     """One Redis server, for all threads of this process.
 
     :param url: as for ``redis.from_url``: ``redis://``, ``rediss://`` or ``unix://``.
     :param timeout: seconds after which an operation gives up, its repetitions included.
-    :raises SettingsError: redis-py is not installed, or cannot read the URL.
+    :raises SettingsError: redis-py cannot read the URL.
+    :raises MissingPackages: (a ``SettingsError``) redis-py is not installed.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -71,13 +51,12 @@ class Server:
             from redis.backoff import NoBackoff
             from redis.retry import Retry
         except ImportError as missing:
-            reason = "The redis storage needs the package redis: pip install 'triggers[redis]'."
-            raise SettingsError(reason) from missing
+            raise MissingPackages("redis", ["redis"]) from missing
         # Repetitions are counted here, where it is known what may be repeated.
         options = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         try:
-            self._pool = redis.ConnectionPool.from_url(url, **options, **limits)
+            self._pool = redis.ConnectionPool.from_url(_without(url, _OURS), **options, **limits)
         except ValueError as error:
             raise SettingsError(f"The URL of the redis storage cannot be used: {error}.") from error
         self._timeout = timeout
@@ -139,6 +118,9 @@ class Server:
 
         return self._persistently(attempt)
 
+    def _linked(self) -> Link:
+        return Link(self._pool.make_connection(), self._errors)
+
     def _answer(self, link: Link) -> Any:
         """The next answer, or the error that it is, so that the others can be read as well."""
         try:
@@ -158,7 +140,7 @@ class Server:
         """Do something on a connection, again if that breaks, until it succeeds or time is up."""
         started = time.monotonic()
         pause, again = _FIRST_PAUSE, False
-        link = self._idle.pop() if self._idle else Link(self._pool.make_connection())
+        link = self._idle.pop() if self._idle else self._linked()
         try:
             while True:
                 try:
@@ -168,6 +150,10 @@ class Server:
                     left = started + self._timeout - time.monotonic()
                     if left <= 0 or not self._may_pass(error):
                         raise self._unavailable(error, left) from error
+                except BaseException:
+                    # There may be answers on their way, which nobody must take for others.
+                    link.connection.disconnect()
+                    raise
                 again = True
                 # Full jitter, so that those who lost their server together come back one by one.
                 time.sleep(min(random.uniform(0, pause), left))
@@ -195,13 +181,25 @@ class Server:
         return StorageUnavailable("redis", reason)
 
 
+_OURS = frozenset({"protocol", "decode_responses"})
+"""Options of a URL that say in which form answers come: they are understood in one form alone."""
+
+
+def _without(url: str, options: Collection[str]) -> str:
+    """The URL without these options."""
+    address, _mark, query = url.partition("?")
+    kept = [each for each in parse_qsl(query, True) if each[0] not in options]
+    return f"{address}?{urlencode(kept)}" if kept else address
+
+
 _servers: dict[tuple[str, float], Server] = {}
 
 
 def server_of(url: str, timeout: float) -> Server:
     """The server at this address, as this process knows it.
 
-    :raises SettingsError: redis-py is not installed, or cannot read the URL.
+    :raises SettingsError: redis-py cannot read the URL.
+    :raises MissingPackages: (a ``SettingsError``) redis-py is not installed.
     """
     known = _servers.get((url, timeout))
     if known is None:

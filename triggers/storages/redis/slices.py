@@ -26,6 +26,8 @@ _ROLES = {(False, False): "-", (True, False): "n", (False, True): "b", (True, Tr
 
 _KEPT = 4096
 
+_NOBODY: Refused = frozenset()
+
 
 class Slice(NamedTuple):
     """Arguments of ``fire.lua``, in the form of the wire, and how many they are."""
@@ -33,6 +35,8 @@ class Slice(NamedTuple):
     size: int
     wire: bytes
 
+
+_UNKNOWN = Slice(0, b"")
 
 _slices: dict[tuple[str, str, Refused, bool], Slice | None] = {}
 
@@ -53,6 +57,11 @@ def slice_of(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> Sl
         _slices[key] = wire
         return wire
     return _slices[key]
+
+
+def is_never_plain(plan: Plan, trigger: str) -> bool:
+    """Whether firings of this trigger from outside are known not to be plain."""
+    return _slices.get((plan.configuration.digest, trigger, _NOBODY, False), _UNKNOWN) is None
 
 
 def _compiled(plan: Plan, trigger: str, refused: Refused, is_outcome: bool) -> list[str] | None:

@@ -45,6 +45,7 @@ from triggers.storages.redis.reading import HEAD_FIELDS, Head, Question, questio
 from triggers.storages.redis.records import firing_of, instance_of, instant, moment
 from triggers.storages.redis.scripts import NOTHING, bulk
 from triggers.storages.redis.server import Server, server_of
+from triggers.storages.redis.slices import is_never_plain
 from triggers.storages.redis.writing import change_of, deletion_of, newly_watched
 from triggers.storages.session import SessionStorage
 from triggers.storages.whole import require_instance
@@ -177,7 +178,7 @@ class RedisStorageBackend(SessionStorage):
     def delete(self) -> None:
         while True:
             head = self._head()
-            change = deletion_of(head, self._plan_of(head))
+            change = deletion_of(self.uid, head, self._plan_of(head))
             if self._server.write("commit", self._wire_key, *change) == b"done":
                 return
 
@@ -219,7 +220,7 @@ class RedisStorageBackend(SessionStorage):
             return None
         for _ in range(2):
             plan = known_plan(guess(self._place, self._key))
-            if plan is None:
+            if plan is None or (type(event) is Fire and is_never_plain(plan, event.trigger)):
                 return None
             server, now = self._server, self._given()
             answer = decide_plainly(server, self._wire_key, now, event, plan, verdicts)
@@ -245,13 +246,13 @@ class RedisStorageBackend(SessionStorage):
             digest, plan = NO_DIGEST, EMPTY_PLAN
         answer = self._ask(question := question_about(event, plan, digest))
         head = Head.of(answer["head"])
+        if head.version > STATE_VERSION:
+            raise StateVersionError(self.uid, head.version, STATE_VERSION)
         if head.digest != digest:
             plan = self._plan_of(head)
             answer = self._ask(question := question_about(event, plan, head.digest), head)
             if not answer.get("answered"):
                 return None
-        if head.version > STATE_VERSION:
-            raise StateVersionError(self.uid, head.version, STATE_VERSION)
         now = moment(answer["now"])
         state = SessionState(
             plan=plan,
@@ -276,7 +277,7 @@ class RedisStorageBackend(SessionStorage):
         unsettled = self._unsettled(head, state, transition, now)
         if unsettled is None:
             return None
-        change = change_of(head, state, transition, unsettled)
+        change = change_of(self.uid, head, state, transition, unsettled)
         if self._server.write("commit", self._wire_key, *change) != b"done":
             return None
         if transition.configured:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from triggers import payload
 from triggers.engine import Plan, SessionState, Transition
 from triggers.engine.plan import SETTLED
-from triggers.storages.document import VERSION_OF_NAMES, VERSION_OF_PHASES
+from triggers.storages.document import (
+    VERSION_OF_FINALIZING,
+    VERSION_OF_NAMES,
+    VERSION_OF_PHASES,
+)
 from triggers.storages.redis import keys
 from triggers.storages.redis.plans import NO_DIGEST
 from triggers.storages.redis.reading import Head
@@ -24,14 +28,12 @@ from triggers.storages.redis.records import (
 from triggers.storages.redis.scripts import bulks
 from triggers.types import Instance, Phase, Status
 
-Command = list[str]
-"""A command of Redis, with the part of the session in place of the key; empty: its head."""
-
 _PORTION = 1000
 """Members of one command: what a script passes on goes through a stack of bounded depth."""
 
 
 def change_of(
+    uid: str,
     head: Head,
     state: SessionState,
     transition: Transition,
@@ -41,7 +43,7 @@ def change_of(
 
     :param unsettled: of tasks that are watched from now on: the unsettled instances there were.
     """
-    writes = Writes()
+    writes = Writes(uid)
     plan = lists = None
     if transition.phase is Phase.PURGED:
         writes.remove_all(state.plan)
@@ -62,9 +64,9 @@ def change_of(
     return writes.arguments(head, plan, lists)
 
 
-def deletion_of(head: Head, plan: Plan) -> tuple[bytes, int]:
+def deletion_of(uid: str, head: Head, plan: Plan) -> tuple[bytes, int]:
     """What ``commit.lua`` is to do to leave nothing of a session."""
-    writes = Writes()
+    writes = Writes(uid)
     writes.remove_all(plan)
     return writes.arguments(head, [head.digest, NO_DIGEST, ""], "gone")
 
@@ -72,14 +74,21 @@ def deletion_of(head: Head, plan: Plan) -> tuple[bytes, int]:
 class Writes:
     """The commands of one commit, and the indexes that they concern.
 
+    :ivar commands: each as text, its words ended by NUL, after the number of its words. In place of
+        the key stands the part of the session (empty: the head), or ``!`` and that of its bucket.
+    :ivar removals: those that remove all that there was.
     :ivar head: fields of the session's head.
+    :ivar body: names or numbers, and texts, of instances and firings, in turns.
     :ivar due: when recovery is to look at what from now on.
     :ivar timers: when time changes which instance from now on.
     """
 
-    def __init__(self) -> None:
-        self.commands: list[Command] = []
+    def __init__(self, uid: str) -> None:
+        self._uid = uid
+        self.removals: list[str] = []
+        self.commands: list[str] = []
         self.head: dict[str, str] = {}
+        self.body: list[str] = []
         self.due = _Times()
         self.timers = _Times()
 
@@ -92,31 +101,31 @@ class Writes:
         """
         if self.head and head.revision is not None:
             self.head["rev"] = str(int(head.revision) + 1)
-        self._add("HSET", "", [each for pair in self.head.items() for each in pair])
-        self._add("ZADD", keys.TIMERS, self.timers.set)
-        self._add("ZREM", keys.TIMERS, self.timers.unset)
         change: dict[str, Any] = {}
-        if self.due.set:
-            change["due"] = self.due.set
-        if self.due.unset:
-            change["undue"] = self.due.unset
+        # These come first: a server that is full refuses a script only before it has written.
+        head_fields = [each for pair in self.head.items() for each in pair]
+        first = [*self.removals, *_commands("HSET", "", head_fields)]
+        first += _commands("HSET", keys.BODY, self.body)
+        if self.due.set or self.due.unset:
+            member = keys.member_of(self._uid)
+            self._add("ZADD", "!due", self.due.of(member))
+            self._add("ZREM", "!due", [f"{member} {what}" for what in self.due.unset])
         if self.timers.set or self.timers.unset or lists == "gone":
+            self._add("ZADD", keys.TIMERS, self.timers.of())
+            self._add("ZREM", keys.TIMERS, self.timers.unset)
             change["timers"] = True
         if plan is not None and plan[0] != plan[1]:
             change["plan"] = plan
         if lists is not None:
             change["lists"] = lists
-        words = [head.revision or "", payload.dump(change) if change else ""]
-        for command in self.commands:
-            words.append(str(len(command)))
-            words += command
-        return bulks(words), len(words)
+        said = payload.dump(change) if change else ""
+        return bulks([head.revision or "", said, "".join(first + self.commands)]), 3
 
     def remove_all(self, plan: Plan) -> None:
         """Remove every key of the session."""
         names = [*plan.listeners, *(task + SETTLED for task in plan.watched), keys.NOTHING_OPEN]
         parts = ["", *keys.PARTS, *map(keys.awaited, names), *map(keys.unsettled, plan.watched)]
-        self.commands += [["UNLINK", part] for part in parts]
+        self.removals = [f"2\0UNLINK\0{part}\0" for part in parts]
 
     def set_head(self, head: Head, transition: Transition) -> None:
         """Write what concerns the session as a whole."""
@@ -130,39 +139,38 @@ class Writes:
             fields["version"] = str(max(head.version, needed))
         if transition.configured:
             fields["digest"] = transition.plan.configuration.digest
+            if transition.plan.configuration.finalizes:
+                fields["version"] = str(max(head.version, VERSION_OF_FINALIZING))
         if transition.manager is not None:
             fields["manager"] = transition.manager
 
     def add_firings(self, transition: Transition) -> None:
         """Record the firings, and what they are the latest of."""
-        texts: list[str] = []
         idempotency: list[str] = []
         for firing in transition.firings:
             seq = str(firing.seq)
-            texts += (seq, firing_text(firing))
+            self.body += (seq, firing_text(firing))
             self.head[keys.latest_field(firing.trigger)] = seq
             for trigger in firing.also:
                 self.head[keys.latest_field(trigger)] = seq
             if firing.key is not None:
                 idempotency += (keyed_field(firing.trigger, firing.key), seq)
-        self._add("HSET", keys.BODY, texts)
         self._add("HSET", keys.IDEMPOTENCY, idempotency)
         for (task, trigger), passed in transition.passed.items():
             if passed:
                 self.head[keys.passed_field(task, trigger)] = str(passed)
             else:
-                self.commands.append(["HDEL", "", keys.passed_field(task, trigger)])
+                self._add("HDEL", "", [keys.passed_field(task, trigger)])
 
     def put_instances(self, state: SessionState, transition: Transition) -> None:
         """Write instances, and keep in step who waits for what, and what is due when."""
         before, after = state.plan, transition.plan
         watched = before.watched & after.watched
-        texts: list[str] = []
         moved: dict[tuple[str, str], list[str]] = {}
         for key, instance in transition.instances.items():
             name = name_of(key)
             known = state.instances.get(key)
-            texts += (name, instance_text(instance))
+            self.body += (name, instance_text(instance))
             awaited = () if known is None else _awaits(before, known)
             awaits = _awaits(after, instance)
             if awaited != awaits:
@@ -177,16 +185,15 @@ class Writes:
                 self.due.note(f"i:{name}", instance.due_at)
                 if due_at is None or instance.due_at is None:
                     verb = "SADD" if due_at is None else "SREM"
-                    self.commands.append([verb, keys.ACTIVE, name])
+                    self._add(verb, keys.ACTIVE, [name])
             if instance.timer_at != timer_at:
                 self.timers.note(name, instance.timer_at)
             if instance.task in watched:
                 verb = "SREM" if instance.status.is_resolved else "SADD"
-                self.commands.append([verb, keys.unsettled(instance.task), str(instance.number)])
+                self._add(verb, keys.unsettled(instance.task), [str(instance.number)])
         for task, number in transition.created:
             field = keys.count_field(task)
             self.head[field] = str(max(int(self.head.get(field, 0)), number + 1))
-        self._add("HSET", keys.BODY, texts)
         for (verb, trigger), members in moved.items():
             self._add(verb, keys.awaited(trigger), members)
 
@@ -206,7 +213,8 @@ class Writes:
     ) -> None:
         """Begin or end to keep track of the unsettled instances of tasks."""
         after = transition.plan.watched
-        self.commands += [["UNLINK", keys.unsettled(task)] for task in before.watched - after]
+        for task in before.watched - after:
+            self.commands.append(f"2\0UNLINK\0{keys.unsettled(task)}\0")
         for task, known in unsettled.items():
             numbers = set(known)
             for (name, number), instance in transition.instances.items():
@@ -216,34 +224,45 @@ class Writes:
             self._add("SADD", keys.unsettled(task), list(map(str, sorted(numbers))))
 
     def _add(self, verb: str, part: str, arguments: list[str]) -> None:
-        if len(arguments) <= _PORTION:
-            if arguments:
-                self.commands.append([verb, part, *arguments])
-            return
-        # Portions of an even length, since many come in pairs.
-        for start in range(0, len(arguments), _PORTION):
-            self.commands.append([verb, part, *arguments[start : start + _PORTION]])
+        self.commands += _commands(verb, part, arguments)
+
+
+def _commands(verb: str, part: str, arguments: list[str]) -> Iterator[str]:
+    """A command, in portions of an even length, since many arguments come in pairs."""
+    while len(arguments) > _PORTION:
+        portion, arguments = arguments[:_PORTION], arguments[_PORTION:]
+        yield from _commands(verb, part, portion)
+    if arguments:
+        yield "\0".join((str(len(arguments) + 2), verb, part, *arguments, ""))
 
 
 class _Times:
     """What is due at another time from now on, or not any more.
 
-    :ivar set: times and members, in turns.
-    :ivar unset: members.
+    :ivar set: what, and when.
+    :ivar unset: what.
     """
 
     __slots__ = ("set", "unset")
 
     def __init__(self) -> None:
-        self.set: list[str] = []
+        self.set: list[tuple[str, str]] = []
         self.unset: list[str] = []
 
-    def note(self, member: str, moment: datetime | None) -> None:
+    def note(self, what: str, moment: datetime | None) -> None:
         """Something is due at this moment from now on."""
         if moment is None:
-            self.unset.append(member)
+            self.unset.append(what)
         else:
-            self.set += (instant(moment), member)
+            self.set.append((what, instant(moment)))
+
+    def of(self, member: str = "") -> list[str]:
+        """Times and members, in turns.
+
+        :param member: the session, where members are of several.
+        """
+        prefix = f"{member} " if member else ""
+        return [each for what, at in self.set for each in (at, prefix + what)]
 
 
 def _awaits(plan: Plan, instance: Instance) -> tuple[str, ...]:
