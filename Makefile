@@ -22,19 +22,19 @@ demo: $(VENV)/.runtime ## play the example: applicants whose pages arrive out of
 # Coverage starts before pytest, which loads our own pytest plugin before any other.
 .PHONY: test
 test: $(VENV)/.test-runner ## run the tests; fail below 95 % coverage, below 100 % of the core
-	$(BIN) -m coverage run -m pytest --ignore=tests/docs
+	$(BIN) -m coverage run -m pytest --ignore=tests/docs --ignore=tests/packaging
 	$(BIN) -m coverage report --fail-under=95
 	$(BIN) -m coverage report --fail-under=100 \
 		--include='triggers/engine.py,triggers/engine/*,triggers/conditions.py,triggers/conditions/*'
 
 .PHONY: check
-check: $(VENV)/.dev ## lint, types, layers, migrations, documentation and its snippets
+check: $(VENV)/.dev ## lint, types, layers, migrations, packages, documentation and its snippets
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN) -m django makemigrations --check --dry-run
 	$(BIN) -m sphinx -E -n -W --keep-going -q -b html docs docs/_build/html
-	$(BIN) -m pytest tests/unit/test_layers.py tests/docs
+	$(BIN) -m pytest tests/unit/test_layers.py tests/docs tests/packaging
 
 .PHONY: docs
 docs: $(VENV)/.docs-builder ## build the documentation in docs/_build/html

@@ -9,6 +9,7 @@
 ``triggers.W001``  SQLite without the options that let several writers wait for each other
 ``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
 ``triggers.W003``  a database server that is waited for without end, if it does not answer
+``triggers.W004``  an installed manager, storage or runner that cannot be used
 =================  ==============================================================================
 """
 
@@ -114,6 +115,37 @@ def _check_sqlite(alias: str) -> Iterator[CheckMessage]:
 
 
 _IMMEDIATE = {"IMMEDIATE", "EXCLUSIVE", "immediate", "exclusive"}
+
+
+@checks.register("triggers")
+def check_plugins(**_kwargs: Any) -> list[CheckMessage]:
+    """Check that what other distributions register can be used.
+
+    A task's ``using``, or a manager, may name it too; that would only show in a worker. What
+    ``TRIGGERS`` names is an error (``triggers.E002``), and not told twice.
+    """
+    return [
+        checks.Warning(str(error), id="triggers.W004")
+        for registry in (trigger_managers, storage_backends, task_runners)
+        for error in registry.broken_plugins()
+        if (registry.group, error.name) not in _named_in_settings()
+    ]
+
+
+def _named_in_settings() -> set[tuple[str, object]]:
+    try:
+        aliases = conf.aliases().values()
+    except SettingsError:  # which is the other check's to say
+        return set()
+    return {
+        (registry.group, name)
+        for alias in aliases
+        for registry, name in (
+            (trigger_managers, alias.manager),
+            (storage_backends, alias.storage),
+            (task_runners, alias.runner or default_runner_name()),
+        )
+    }
 
 
 @checks.register("triggers")

@@ -2,6 +2,8 @@
 
 Each class also subclasses the built-in that a caller would expect to catch, carries its data as
 attributes, and reads as a sentence that says what to do. Nothing here imports anything else.
+
+Longer than 400 lines because all errors of the package stand in one tree.
 """
 
 from __future__ import annotations
@@ -33,12 +35,49 @@ class ConfigurationError(TriggersError, ValueError):
         super().__init__("\n".join(f"{path}: {problem}" for path, problem in self.problems))
 
 
+class ReplacementRefused(ConfigurationError):
+    """Tasks cannot be replaced while some of their instances are not done; nothing was stored.
+
+    Whatever became of these instances under the new conditions would be a guess.
+
+    :ivar refusals: (task, names of its instances, what speaks against it), one for each reason.
+    :ivar tasks: the tasks that cannot be replaced.
+    :ivar instances: names of all instances that are in the way.
+    """
+
+    def __init__(self, refusals: Sequence[tuple[str, Sequence[str], str]]) -> None:
+        self.refusals = tuple((task, tuple(names), reason) for task, names, reason in refusals)
+        self.tasks = tuple(dict.fromkeys(task for task, _names, _reason in self.refusals))
+        in_the_way = (name for _task, names, _reason in self.refusals for name in names)
+        self.instances = tuple(dict.fromkeys(in_the_way))
+        super().__init__([(task, reason) for task, _names, reason in self.refusals])
+        advice = (
+            "Let these instances finish first, give them up with update_instance_status(name, "
+            "'abandoned'), or give the new task a name of its own."
+        )
+        self.args = (f"{self}\n{advice}",)
+
+
 class ConfigurationWarning(UserWarning):
     """A configuration that can be used, but probably does not mean what its author thinks."""
 
 
 class SettingsError(TriggersError, ValueError):
-    """The ``TRIGGERS`` setting does not describe a usable set-up."""
+    """The ``TRIGGERS`` setting, or an option of a storage, does not describe a usable set-up."""
+
+
+class MissingPackages(SettingsError):
+    """A storage needs Python packages that are not installed.
+
+    :ivar packages: their names, as ``pip install`` takes them.
+    """
+
+    def __init__(self, storage: str, packages: Sequence[str]) -> None:
+        self.packages = tuple(packages)
+        super().__init__(
+            f"The {storage} storage needs packages that are not installed. Run: pip install "
+            f"{' '.join(self.packages)}"
+        )
 
 
 class InvalidTrigger(TriggersError, ValueError):
@@ -112,22 +151,27 @@ class IdempotencyConflict(TriggersError, ValueError):
 
 
 class UnknownBackend(TriggersError, LookupError):
-    """A registry has no class of this name, or could not load it.
+    """A registry has no class of this name, could not load it, or cannot take it.
 
     :ivar group: the entry point group, such as ``triggers.storages``.
     :ivar name: the name asked for.
+    :ivar entry_points: the entry points of this name that are to blame, each as text: how it is
+        declared, and by which distribution. Empty if none is.
     """
 
-    def __init__(self, group: str, name: object, reason: str) -> None:
+    def __init__(
+        self, group: str, name: object, reason: str, entry_points: Sequence[str] = ()
+    ) -> None:
         self.group = group
         self.name = name
+        self.entry_points = tuple(entry_points)
         super().__init__(reason)
 
 
 class UnknownTask(TriggersError, LookupError):
-    """No trigger task is registered under this name in this process.
+    """No trigger task is registered under this name in this process, or a session has no such task.
 
-    :ivar name: the value of the ``run`` directive.
+    :ivar name: the name asked for: the value of a ``run`` directive, or the name of a task.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -344,7 +388,7 @@ class StateVersionError(TriggersError, RuntimeError):
         )
 
 
-class MaxRetriesExceeded(TriggersError):
+class MaxRetriesExceeded(TriggersError, RuntimeError):
     """A task asked for one more retry than ``max_retries`` allows.
 
     The exception that led to the retry is the ``__cause__``.
@@ -367,7 +411,10 @@ def _made_again(cls: type[TriggersError], args: tuple[Any, ...]) -> TriggersErro
 
 
 def class_names(cls: type) -> list[str]:
-    """Names of a class and its bases, from the class up, each simple and qualified."""
+    """Names of a class and its bases, from the class up, each simple and qualified.
+
+    :param cls: the class.
+    """
     names = []
     for each in cls.__mro__[:-1]:
         names += [each.__qualname__, f"{each.__module__}.{each.__qualname__}"]
@@ -381,11 +428,15 @@ def with_context(exc: E, context: Mapping[str, Any]) -> E:
 
     :param exc: the exception; it is returned, so that ``raise with_context(…)`` works.
     :param context: names and values; added to those attached before.
+    :returns: the exception itself.
     """
     setattr(exc, _CONTEXT_ATTRIBUTE, {**get_context(exc), **context})
     return exc
 
 
 def get_context(exc: BaseException) -> dict[str, Any]:
-    """The values that :func:`with_context` attached to an exception (empty if none)."""
+    """The values that :func:`with_context` attached to an exception (empty if none).
+
+    :param exc: the exception.
+    """
     return dict(getattr(exc, _CONTEXT_ATTRIBUTE, {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from django.test import override_settings
 from triggers import conf, exceptions
 from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
-from triggers.registry import Registry
 from triggers.runners import BaseTaskRunner, task_runners
 from triggers.storages import storage_backends
 from triggers.storages.database import DatabaseStorageBackend
@@ -174,22 +174,6 @@ def test_a_class_of_the_wrong_kind_is_refused() -> None:
         storage_backends.register(Nameless)
 
 
-def test_an_entry_point_that_cannot_be_loaded_is_named(tmp_path: Any, monkeypatch: Any) -> None:
-    info = tmp_path / "broken_plugin-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[tests.group]\nmissing = no.such.module:Cls\nwrong = json:JSONDecoder\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry = Registry("tests.group", "triggers.runners.base.BaseTaskRunner")
-    assert registry.names() == ["missing", "wrong"]
-    with pytest.raises(UnknownBackend, match=r"'missing' of tests.group .no.such.module:Cls."):
-        registry.get_class("missing")
-    with pytest.raises(UnknownBackend, match=r"'wrong' .json:JSONDecoder. of tests.group must ext"):
-        registry.get_class("wrong")
-
-
 @pytest.mark.parametrize(
     ("alias", "hint"),
     [
@@ -243,6 +227,7 @@ def test_an_address_that_cannot_work_is_refused_when_it_is_given(url: Any) -> No
         storage_backends.get("redis", "s", url=url)
 
 
+@pytest.mark.skipif(not find_spec("redis"), reason="the package redis is not installed")
 def test_a_password_does_not_travel_and_a_worker_finds_its_own() -> None:
     secret = "redis://user:s3cret@redis.internal:6379/2"
     with override_settings(TRIGGERS={"default": {"STORAGE": "redis", "OPTIONS": {"url": secret}}}):
@@ -285,6 +270,7 @@ def test_errors_reach_another_process_as_they_are(error: exceptions.TriggersErro
         ("queue", ""),
         ("transactional", "yes"),
         ("expires", True),
+        ("autoretry_for", (OSError,)),
     ],
 )
 def test_options_of_a_task_that_no_worker_could_use_are_refused_when_it_is_defined(
