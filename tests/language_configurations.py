@@ -12,6 +12,7 @@ from tests.reference_language import LanguageSession
 TRIGGERS = ("a", "b", "c", "p")
 OUTCOMES = ("failed", "skipped", "abandoned", "expired", "ended")
 DURATIONS = ("PT2S", "PT5S", "PT10S")
+FINALIZED = "sessionFinalized"
 
 
 class Drawer:
@@ -24,12 +25,14 @@ class Drawer:
         existing: dict[str, Any],
         *,
         timed: bool,
+        finalizes: bool = False,
     ) -> None:
         self.draw = draw
         self.names = names
         self.tasks = (*existing, *names)
         self.config = dict(existing)
         self.timed = timed
+        self.finalizes = finalizes
 
     def configuration(self) -> dict[str, Any]:
         self.config.update((name, self.directives()) for name in self.names)
@@ -51,7 +54,8 @@ class Drawer:
         self.counted: set[str] = set()
         self.sources: set[str] = set()
         directives: dict[str, Any] = {"andEvery": self.every} if self.every else {}
-        directives["after"] = self.conditions(0 if self.every else 1)
+        waits = self.finalizes and self.chance(20)
+        directives["after"] = [FINALIZED] if waits else self.conditions(0 if self.every else 1)
         if self.chance(35):
             directives["unless"] = self.conditions(0)
         if self.every and self.timed and self.chance(35):
@@ -75,6 +79,8 @@ class Drawer:
         )
 
     def name(self) -> str:
+        if self.finalizes and self.chance(15):
+            return FINALIZED
         if self.chance(65):
             return str(self.one_of(TRIGGERS))
         task = str(self.one_of(self.tasks))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.language_configurations import TRIGGERS, Drawer, names_of
+from tests.language_configurations import FINALIZED, TRIGGERS, Drawer, names_of
 from tests.reference_language import CHANGES_BY_HAND, EndlessError, LanguageSession
 from tests.reference_values import RefusedError
 
@@ -33,6 +33,7 @@ INTERESTING = (
     *("filtered out", "several firings of one name", "refused"),
     *("later tasks", "later tasks with history", "retried", "cascade by hand"),
     *("worker lost", "lost too often", "closed", "cancelled"),
+    *("finalized", "finalized when closed", "finalized by hand", "waits for the end"),
 )
 """What must happen now and then; of a construct: a task that has it was decided."""
 
@@ -124,15 +125,22 @@ class LanguageMachine(RuleBasedStateMachine):
         for trigger in data.draw(st.lists(st.sampled_from(TRIGGERS), max_size=3), "fired before"):
             self.do("fire", trigger, self.draw_kwargs(data))
         first = data.draw(st.integers(1, tasks), "tasks")
-        self.configure(data, self.names[:first], apply_history=False)
+        finalize = data.draw(st.sampled_from([None, True, True]), "finalize")
+        self.configure(data, self.names[:first], apply_history=False, finalize=finalize)
 
     def configure(
-        self, data: st.DataObject, names: tuple[str, ...], *, apply_history: bool
+        self,
+        data: st.DataObject,
+        names: tuple[str, ...],
+        *,
+        apply_history: bool,
+        finalize: bool | None = None,
     ) -> None:
         # What the text says about time does not say what it means for the past.
         timed = not self.model.firings or (bool(self.model.tasks) and not apply_history)
-        drawer = Drawer(data.draw, names, self.model.tasks, timed=timed)
-        self.do("configure", drawer.configuration(), apply_history)
+        finalizes = bool(finalize) or self.model.finalizes
+        drawer = Drawer(data.draw, names, self.model.tasks, timed=timed, finalizes=finalizes)
+        self.do("configure", drawer.configuration(), apply_history, finalize)
 
     @rule(data=st.data())
     def live_on(self, data: st.DataObject) -> None:
@@ -140,6 +148,7 @@ class LanguageMachine(RuleBasedStateMachine):
         named, phase = self.named(), self.model.phase
         possible = ["fire"] * (8 if phase == "open" else 1) + ["move_on"] * 3 + ["fire_due"]
         possible += ["configure_more"] if len(self.model.tasks) < len(self.names) else []
+        possible += ["declare"] if phase == "open" else []
         possible += ["start"] * 8 if named("scheduled") else []
         possible += ["end"] * 8 + ["lose_worker"] * 2 if named("running") else []
         # Late, since little happens in a session after its end.
@@ -155,9 +164,9 @@ class LanguageMachine(RuleBasedStateMachine):
         names = set(TRIGGERS)
         for directives in self.model.tasks.values():
             names |= names_of(directives)
-        usual = sorted(names_of_plain(names, self.model.tasks))
-        reserved = sorted(name for name in names if ":" in name)
-        choices = usual * 6 + reserved[:1]
+        usual = sorted(names_of_plain(names, self.model.tasks) - {FINALIZED})
+        rare = sorted(name for name in names if ":" in name)[:1]
+        choices = usual * 6 + rare + sorted(names & {FINALIZED})
         self.do("fire", data.draw(st.sampled_from(choices), "trigger"), self.draw_kwargs(data))
 
     def rule_move_on(self, data: st.DataObject) -> None:
@@ -176,6 +185,9 @@ class LanguageMachine(RuleBasedStateMachine):
         missing = tuple(name for name in self.names if name not in self.model.tasks)
         self.configure(data, missing[:2], apply_history=apply_history)
         self.met["later tasks with history" if apply_history else "later tasks"] += 1
+
+    def rule_declare(self, data: st.DataObject) -> None:
+        self.do("configure", {}, False, data.draw(st.booleans(), "finalize"))
 
     def rule_start(self, data: st.DataObject) -> None:
         name = self.draw_name(data, "scheduled")
@@ -229,6 +241,10 @@ class LanguageMachine(RuleBasedStateMachine):
         before = self.pair.model
         accepted = self.pair.do(method, *args)
         self.met["refused"] += accepted is False
+        self.met["finalized by hand"] += bool(accepted) and (method, args[:1]) == (
+            "fire",
+            (FINALIZED,),
+        )
         self.met.update(novelties(before, self.model))
         return bool(accepted)
 
@@ -296,5 +312,10 @@ def novelties(before: LanguageSession, after: LanguageSession) -> Iterator[str]:
     if after.phase != before.phase:
         yield after.phase
     for firing in after.firings[len(before.firings) :]:
+        # By hand, kwargs are never empty here.
+        if firing["names"] == {FINALIZED: {}}:
+            yield "finalized" if after.phase == "open" else "finalized when closed"
+            tasks = [each["task"] for each in after.instances.values() if FINALIZED in each["held"]]
+            yield from ["waits for the end"] * bool(tasks)
         if firing["refused"]:
             yield "filtered out"

@@ -93,11 +93,15 @@ class RealSession:
         else:
             assert timers.fire_due(using=self._alias).failed == 0
 
-    def configure(self, config: Mapping[str, Any], apply_history: bool = False) -> None:
+    def configure(
+        self, config: Mapping[str, Any], apply_history: bool = False, finalize: bool | None = None
+    ) -> None:
         runnable = {name: {**task, "run": Obedient.name} for name, task in config.items()}
         with warnings.catch_warnings(), refusing():
             warnings.simplefilter("ignore", ConfigurationWarning)  # circles, among others
-            self._manager.update_configuration(runnable, apply_history=apply_history)
+            self._manager.update_configuration(
+                runnable, apply_history=apply_history, finalize=finalize
+            )
 
     def fire(self, trigger: str, kwargs: Kwargs | None = None) -> None:
         with refusing():

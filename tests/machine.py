@@ -62,7 +62,7 @@ INTERESTING = (
     "skipped with cascade",
     "transition refused",
 )
-ROUNDS = 4  # at most, until everything interesting has been met
+ROUNDS = 12  # at most, until everything interesting has been met
 
 
 @st.composite

@@ -27,6 +27,9 @@ The text is read in this way where it leaves a choice:
 * Recovery takes back all instances whose leases are over in one transition, in the order of their
   names; what failures of that lead to is decided after all of them.
 * A task that asks for a retry in a cancelled session has failed.
+* In a closed session, time may change what waits for ``elapsed``, for the end of a burst or for a
+  deadline, and what an ``elapsed`` counts from, once that is not fresh any more. Nobody asks
+  whether the change would start or abandon anything.
 """
 
 from __future__ import annotations
@@ -58,6 +61,8 @@ CHANGES_BY_HAND = {
 }
 """Changes of status by hand that this model knows, a part of the status diagram."""
 
+UNRESOLVED = ("unstarted", "scheduled", "running", "failed")
+
 MOST_FIRINGS_AT_ONCE = 60
 
 LEASE = 8
@@ -86,6 +91,7 @@ class LanguageSession:
         self.passed: dict[tuple[str, str], Firing] = {}  # latest that passed, by task and name
         self.told: set[tuple[str, str, str]] = set()  # lineage, name of the outcome, task
         self.phase = "open"
+        self.finalizes = False
 
     def close(self) -> None:
         """Do nothing: a real session has to be cleaned up."""
@@ -98,7 +104,9 @@ class LanguageSession:
     def fire_due(self) -> None:
         self._begin()
 
-    def configure(self, config: Mapping[str, Any], apply_history: bool = False) -> None:
+    def configure(
+        self, config: Mapping[str, Any], apply_history: bool = False, finalize: bool | None = None
+    ) -> None:
         self._refuse_unless_in("open")
         self._begin()
         for task, directives in config.items():
@@ -115,6 +123,7 @@ class LanguageSession:
             for firing in list(self.firings):
                 for task in fresh:
                     self._offer(task, firing)
+        self.finalizes = self.finalizes if finalize is None else finalize
         self._finish_transition()
 
     def fire(self, trigger: str, kwargs: Kwargs | None = None) -> None:
@@ -220,6 +229,7 @@ class LanguageSession:
         self._begin()
         if self.phase == "open":
             self.phase = "closed"
+        self._finish_transition()
 
     def cancel_session(self) -> None:
         self._begin()
@@ -300,14 +310,60 @@ class LanguageSession:
         yield from (due for due in moments if due > instance["asked"])
 
     def _finish_transition(self) -> None:
-        """Decide all cascades, first in, first out; ask about ``settled`` at rest; once more."""
+        """Decide all cascades, first in, first out; ask about ``settled`` at rest; once more.
+
+        Where nothing follows any more, the session may be at its end; once more if it is.
+        """
         while True:
             if self.queue:
                 firing = self.queue.pop(0)
                 for task in self.tasks:
                     self._offer(task, firing)
-            elif not any(self._settle(instance) for instance in self._in_order()):
+            elif not any(self._settle(each) for each in self._in_order()) and not self._end():
                 return
+
+    def _end(self) -> bool:
+        """Fire that nothing is left to do, if that is so for the first time."""
+        if not self.finalizes or self.phase == "cancelled" or self._has_ended():
+            return False
+        tasks = [each for each in self.tasks if self._must_be_done(each)]
+        instances = [each for task in tasks for each in self._of_task(task)]
+        if self.phase == "open":
+            is_left = not tasks or not all(map(self._has_begun, tasks))
+            is_left = is_left or any(map(self._is_unresolved, instances))
+        else:
+            is_left = any(map(self._goes_on, instances))
+        if not is_left:
+            self._enqueue(self._firing({"sessionFinalized": {}}, None))
+        return not is_left
+
+    def _has_ended(self) -> bool:
+        return any("sessionFinalized" in firing["names"] for firing in self.firings)
+
+    def _must_be_done(self, task: str) -> bool:
+        return "sessionFinalized" not in self._after_names(task)
+
+    def _has_begun(self, task: str) -> bool:
+        return bool(self._of_task(task))
+
+    def _is_unresolved(self, instance: Instance) -> bool:
+        return instance["status"] in UNRESOLVED
+
+    def _goes_on(self, instance: Instance) -> bool:
+        """Return whether something may happen to an instance although nothing comes in."""
+        if instance["status"] != "unstarted":
+            return self._is_unresolved(instance)
+        return any(True for _ in self._dues(instance)) or self._is_growing_stale(instance)
+
+    def _is_growing_stale(self, instance: Instance) -> bool:
+        """Return whether a firing will not be fresh any more that an ``elapsed`` counts from."""
+        fresh = self._fresh(instance["task"])
+        return any(
+            firing["at"] + seconds(fresh[leaf["since"]]) > instance["asked"]
+            for leaf in self._leaves(instance["task"])
+            if leaf.get("since") in fresh
+            for firing in instance["held"].get(leaf["since"], [])
+        )
 
     def _settle(self, instance: Instance) -> bool:
         """Decide one instance whose conditions ask for ``settled``; return whether it changed."""
@@ -616,8 +672,7 @@ class LanguageSession:
 
     def _is_settled(self, task: str) -> bool:
         latest = {each["lineage"]: each["status"] for each in self._of_task(task)}
-        unsettled = {"unstarted", "scheduled", "running", "failed"}
-        return bool(latest) and not unsettled & set(latest.values())
+        return bool(latest) and not set(UNRESOLVED) & set(latest.values())
 
     def _in_burst(self, instance: Instance) -> bool:
         every = self.tasks[instance["task"]].get("andEvery", "")

@@ -263,7 +263,9 @@ def cache_settings() -> dict[str, dict[str, Any]]:
 
 
 def forget_keys() -> None:
-    """Remove what this run has left in Redis, and nothing else."""
+    """Remove what this run has left in Redis, if there is one, and nothing else."""
+    if not find("redis").available:
+        return
     import redis
 
     with redis.Redis.from_url(redis_url()) as client:

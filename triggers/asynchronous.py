@@ -8,12 +8,13 @@ overridden ``afire`` with it. Context variables carry over in both directions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from asgiref.sync import sync_to_async
 
 if TYPE_CHECKING:
     from triggers.explain import (
+        ConfigurationPreview,
         FiringExplanation,
         InstanceExplanation,
         SessionExplanation,
@@ -26,12 +27,52 @@ if TYPE_CHECKING:
 class AsyncMethods:
     """What :class:`~triggers.manager.TriggerManager` has for async views and consumers."""
 
+    @overload
     async def aupdate_configuration(
-        self, configuration: Mapping[str, Any], *, apply_history: bool = False
-    ) -> FireResult:
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: Literal[False] = False,
+    ) -> FireResult: ...
+
+    @overload
+    async def aupdate_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: Literal[True],
+    ) -> ConfigurationPreview: ...
+
+    @overload
+    async def aupdate_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: bool,
+    ) -> FireResult | ConfigurationPreview: ...
+
+    async def aupdate_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: bool = False,
+    ) -> FireResult | ConfigurationPreview:
         """See :meth:`~triggers.manager.TriggerManager.update_configuration`."""
-        update = sync_to_async(_sync(self).update_configuration)
-        return await update(configuration, apply_history=apply_history)
+        # Managers may override it without what they do not know.
+        chosen: dict[str, Any] = {"apply_history": apply_history}
+        if finalize is not None:
+            chosen["finalize"] = finalize
+        if preview:
+            chosen["preview"] = preview
+        return await sync_to_async(_sync(self).update_configuration)(configuration, **chosen)
 
     async def afire(
         self,
@@ -96,11 +137,20 @@ class AsyncMethods:
         """See :meth:`~triggers.manager.TriggerManager.get_unresolved_instances`."""
         return await sync_to_async(_sync(self).get_unresolved_instances)()
 
+    @overload
+    async def aexplain(self, what: None = None) -> SessionExplanation: ...
+    @overload
+    async def aexplain(self, what: TaskConfig) -> TaskExplanation: ...
+    @overload
+    async def aexplain(self, what: TaskInstance) -> InstanceExplanation: ...
+    @overload
+    async def aexplain(self, what: str) -> TaskExplanation | InstanceExplanation: ...
     async def aexplain(
         self, what: str | TaskInstance | TaskConfig | None = None
     ) -> SessionExplanation | TaskExplanation | InstanceExplanation:
         """See :meth:`~triggers.manager.TriggerManager.explain`."""
-        return await sync_to_async(_sync(self).explain)(what)
+        manager = _sync(self)
+        return await sync_to_async(lambda: manager.explain(what))()
 
     async def aexplain_firing(self, seq: int) -> FiringExplanation:
         """See :meth:`~triggers.manager.TriggerManager.explain_firing`."""

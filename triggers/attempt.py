@@ -24,7 +24,7 @@ from triggers.exceptions import (
     class_names,
     get_context,
 )
-from triggers.logging import ControlFlow, log
+from triggers.logging import Action, ControlFlow, Fields, log
 from triggers.types import Instance, Status, TaskInstance, split_instance_name
 
 if TYPE_CHECKING:
@@ -36,11 +36,20 @@ REPORT_PAUSES = (0.1, 0.5, 2.0)
 is repeated."""
 
 LONGEST_WAIT = timedelta(seconds=5)
-"""How long a worker that comes a little early waits for the end of a cool-down."""
+"""How long a worker that comes a little early waits for the end of a cool-down, each time."""
+
+WAITS = 3
+"""How often it does so before it leaves the instance to recovery."""
 
 
 class TaskRetry(ControlFlow):
-    """Raised by a task to be run again; made by :meth:`triggers.task.TriggerTask.retry`."""
+    """Raised by a task to be run again; made by :meth:`triggers.task.TriggerTask.retry`.
+
+    :ivar exc: why; ``None`` if no exception led to it.
+    :ivar cooldown: how long to wait, as a ``timedelta``.
+    :ivar replacement_kwargs: trigger kwargs instead of those of the instance; ``None`` means the
+        same again.
+    """
 
     log_level = logging.WARNING
 
@@ -58,7 +67,10 @@ class TaskRetry(ControlFlow):
 
 
 class TaskSkip(ControlFlow):
-    """Raised by a task to end as ``skipped``; made by :meth:`triggers.task.TriggerTask.skip`."""
+    """Raised by a task to end as ``skipped``; made by :meth:`triggers.task.TriggerTask.skip`.
+
+    :ivar metadata: added to the instance's metadata.
+    """
 
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         self.metadata = metadata or {}
@@ -222,9 +234,8 @@ class Attempt:
             time.sleep(REPORT_PAUSES[min(tries, len(REPORT_PAUSES) - 1)])
         raise AssertionError("it is left above")  # pragma: no cover  # for mypy
 
-    def _about(self, action: str) -> dict[str, str]:
-        uid = self.manager.storage.uid
-        return {"action": action, "session": uid, "instance": self.instance.name}
+    def _about(self, action: Action) -> Fields:
+        return _about(self.manager, action, self.instance.name)
 
     def _log_metadata(self) -> dict[str, Any]:
         return {"log_level": self.log_level} if self.log_level else {}
@@ -250,24 +261,26 @@ def claim(
     event = Claim(key=key, token=token, early=early, lease=lease, expires=expires)
     try:
         transition = _claimed(manager, event)
-        wait = transition.outcome
-        if isinstance(wait, timedelta) and wait <= LONGEST_WAIT:
-            # The clocks of this host and of the storage need not agree to the second.
+        # The clocks of this host and of the storage need not agree to the second, and one who has
+        # slept for as long as it was told may still be early by a moment.
+        for _ in range(WAITS):
+            wait = transition.outcome
+            if not isinstance(wait, timedelta) or wait > LONGEST_WAIT:
+                break
             time.sleep(wait.total_seconds())
             transition = _claimed(manager, event)
     except InstanceNotFound:
-        _log_dropped(manager, instance, "%s of %s was dropped: there is no such instance", "start")
+        _log_dropped(manager, instance, "there is no such instance")
         return None
     if not isinstance(transition.outcome, Instance):
         reason = "it is not waiting to run"
         if isinstance(transition.outcome, timedelta):
             reason = f"its cool-down ends in {transition.outcome}, and recovery sends it then"
-        _log_dropped(manager, instance, "%s of %s was dropped: " + reason, "start")
+        _log_dropped(manager, instance, reason)
         return None
     if transition.outcome.status is Status.FAILED:
         reason = transition.outcome.metadata["exception"]["message"]
-        about = {"action": "fail", "session": manager.storage.uid, "instance": instance}
-        log(logging.ERROR, "%s", reason, **about)
+        log(logging.ERROR, "%s", reason, **_about(manager, "fail", instance))
         return None
     claimed = manager.storage.present(transition.outcome, transition.plan)
     attempt = Attempt(manager, claimed, token)
@@ -290,11 +303,14 @@ def beginning_of(owner: str) -> str:
     return f"{owner[:40]}:"
 
 
-def _log_dropped(
-    manager: TriggerManager, instance: str, message: str, what: str, level: int = logging.INFO
-) -> None:
-    fields = {"action": "drop", "session": manager.storage.uid, "instance": instance}
-    log(level, message, what, instance, **fields)
+def _log_dropped(manager: TriggerManager, instance: str, reason: str) -> None:
+    about = _about(manager, "drop", instance)
+    log(logging.INFO, "start of %s was dropped: %s", instance, reason, **about)
+
+
+def _about(manager: TriggerManager, action: Action, instance: str) -> Fields:
+    """Fields of a log record about an attempt."""
+    return {"action": action, "session": manager.storage.uid, "instance": instance}
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

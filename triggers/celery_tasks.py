@@ -52,6 +52,7 @@ def beat_schedule(
     :param purge_older_than: purge, once a day, sessions that ended so long ago; ``None``: none.
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param queue: name of the Celery queue for them; Celery's routing decides unless given.
+    :returns: entries by name, for ``beat_schedule`` of the Celery app.
     :raises ValueError: a time is not above 0.
     """
     if recovery_interval is None:
@@ -74,7 +75,10 @@ def beat_schedule(
 
 @_shared_task(name="triggers.fire_due", ignore_result=True)
 def fire_due(using: str | None = None) -> None:
-    """Decide what has become due; see :func:`triggers.timers.fire_due`."""
+    """Decide what has become due; see :func:`triggers.timers.fire_due`.
+
+    :param using: alias in ``TRIGGERS``; every alias unless one is named.
+    """
     from triggers import timers
 
     timers.fire_due(using=using, rounds=_rounds())
@@ -82,7 +86,10 @@ def fire_due(using: str | None = None) -> None:
 
 @_shared_task(name="triggers.redeliver", ignore_result=True)
 def redeliver(using: str | None = None) -> None:
-    """Do again what was not done; see :func:`triggers.recovery.redeliver`."""
+    """Do again what was not done; see :func:`triggers.recovery.redeliver`.
+
+    :param using: alias in ``TRIGGERS``; every alias unless one is named.
+    """
     from triggers import recovery
 
     recovery.redeliver(using, rounds=_rounds())
@@ -93,6 +100,7 @@ def purge(older_than: str, using: str | None = None) -> None:
     """Remove sessions that ended long ago; see :func:`triggers.retention.purge`.
 
     :param older_than: a duration in ISO 8601, such as ``P90D``.
+    :param using: alias in ``TRIGGERS``; every alias unless one is named.
     """
     from triggers import retention
 

@@ -27,7 +27,8 @@ def local_time(moment: datetime) -> Iterator[None]:
 
     Goes before :func:`set_time`. For replaying what happened at other times.
 
-    :param moment: aware.
+    :param moment: an aware datetime.
+    :returns: a context manager.
     :raises ValueError: ``moment`` has no time zone.
     """
     token = _local.set(_in_utc(moment))
@@ -42,6 +43,7 @@ def set_time(moment: datetime | None) -> None:
 
     For tests only; use it through :func:`triggers.testing.frozen_time`.
 
+    :param moment: an aware datetime, or ``None``.
     :raises ValueError: ``moment`` has no time zone.
     """
     global _override
@@ -50,7 +52,12 @@ def set_time(moment: datetime | None) -> None:
 
 @contextmanager
 def frozen_time(moment: datetime) -> Iterator[None]:
-    """Hold the clock of every storage in this process at a moment."""
+    """Hold the clock of every storage in this process at a moment.
+
+    :param moment: an aware datetime.
+    :returns: a context manager.
+    :raises ValueError: ``moment`` has no time zone.
+    """
     before = _override
     set_time(moment)
     try:

@@ -28,6 +28,7 @@ from django.core.signals import setting_changed
 from triggers.exceptions import SettingsError
 
 DEFAULT_ALIAS = "default"
+"""The alias of whoever names none."""
 
 _KEYS = {"MANAGER", "STORAGE", "RUNNER", "OPTIONS"}
 
@@ -36,6 +37,9 @@ _KEYS = {"MANAGER", "STORAGE", "RUNNER", "OPTIONS"}
 class Alias:
     """One entry of ``TRIGGERS``.
 
+    :ivar name: the key in ``TRIGGERS``.
+    :ivar manager: registered name of the manager class.
+    :ivar storage: registered name of the storage class.
     :ivar runner: name of the default runner, or ``None`` for
         ``triggers.runners.DEFAULT_TASK_RUNNER``.
     :ivar options: keyword arguments of the storage.
@@ -63,6 +67,7 @@ def aliases() -> Mapping[str, Alias]:
 def get_alias(name: str = DEFAULT_ALIAS) -> Alias:
     """One alias.
 
+    :param name: the key in ``TRIGGERS``.
     :raises SettingsError: there is none of this name, or the setting has a wrong shape.
     """
     try:
@@ -73,7 +78,11 @@ def get_alias(name: str = DEFAULT_ALIAS) -> Alias:
 
 
 def options_of(storage: str) -> dict[str, Any]:
-    """Options of the first alias that uses this storage, or none."""
+    """Options of the first alias that uses this storage, or none.
+
+    :param storage: registered name of the storage class.
+    :returns: keyword arguments by name.
+    """
     for alias in aliases().values():
         if alias.storage == storage:
             return dict(alias.options)
@@ -81,7 +90,11 @@ def options_of(storage: str) -> dict[str, Any]:
 
 
 def runner_of(storage: Any) -> str | None:
-    """Runner of the first alias that describes this storage object, if it names one."""
+    """Runner of the first alias that describes this storage object, if it names one.
+
+    :param storage: the storage object.
+    :returns: its registered name, or ``None``.
+    """
     try:
         known = aliases().values()
     except ImproperlyConfigured:  # a script or a test without Django settings

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class TaskContext:
     """What a task gets: the kwargs of the triggers, the manager, a logger.
 
+    :param is_lost: asked for :attr:`is_lost`; by default the attempt is never lost.
     :ivar manager: a manager on the instance's session, for firing further triggers.
     :ivar task_instance: the instance that is running.
     """
@@ -102,6 +103,7 @@ class TaskContext:
 
         :param filters: by trigger name: filters by kwarg name, as for a ``FilterMapper``.
             Triggers that have none are left out of the result.
+        :returns: what the filters made of the kwargs, by trigger name.
         :raises ValueError: some value does not pass; the message names each one, and the
             library's own messages are in the exception's context.
         """
@@ -127,14 +129,15 @@ class TaskContext:
     ) -> LoggerContext:
         """A ``with`` block that yields this instance's logger.
 
-        :param context: values for the ``context`` attribute of every record.
+        :param context: values for the ``context`` attribute of every record; by default none.
         :param logger: where the records go; by default a logger named after the task.
+        :returns: a context manager that yields a :class:`~triggers.logging.TaskLogger`.
         """
         name = self.task_instance.config.run
         fields = {
             "action": "run",
             "session": self.manager.storage.uid,
-            "trigger": "",
+            "trigger": self.trigger_name or "",
             "task": self.task_instance.task_name,
             "instance": self.instance_name,
         }
@@ -149,8 +152,8 @@ class TaskContext:
 
     @property
     def _held(self) -> list[str]:
-        after = self.task_instance.config.after
-        return [name for name in self.task_instance.record.taken if name in after]
+        config = self.task_instance.config
+        return [name for name in self.task_instance.record.taken if config.passes_on(name)]
 
     def _newest(self, names: Iterable[str]) -> str | None:
         record = self.task_instance.record

@@ -20,7 +20,7 @@ from django.db import connections
 
 from triggers.engine.lifecycle import Extend
 from triggers.exceptions import InstanceNotFound
-from triggers.logging import log
+from triggers.logging import Fields, log
 
 if TYPE_CHECKING:
     from triggers.attempt import Attempt
@@ -106,20 +106,29 @@ def _begin_beat(watched: _Watched) -> None:
         threading.Thread(target=_beat, args=[watched], name=name, daemon=True).start()
     except RuntimeError:  # the system has no more threads to give; perhaps the next time
         watched.is_beating = False
-        log(logging.WARNING, "A heartbeat could not begin", exc_info=True, action="heartbeat")
+        log(
+            logging.WARNING,
+            "A heartbeat of %s could not begin",
+            watched.attempt.instance.name,
+            exc_info=True,
+            action="heartbeat",
+            session=watched.attempt.manager.storage.uid,
+            instance=watched.attempt.instance.name,
+        )
 
 
 def _beat(watched: _Watched) -> None:
     attempt = watched.attempt
     storage, name = attempt.manager.storage, attempt.instance.name
-    about = {"action": "heartbeat", "session": storage.uid, "instance": name}
+    about: Fields = {"action": "heartbeat", "session": storage.uid, "instance": name}
     try:
         is_ours = _renew(attempt)
     except InstanceNotFound:
         is_ours = False
     except Exception:
         # The lease outlasts more than one heartbeat.
-        log(logging.WARNING, "A heartbeat failed; the next one follows", exc_info=True, **about)
+        message = "A heartbeat failed of %s; the next one follows"
+        log(logging.WARNING, message, name, exc_info=True, **about)
         is_ours = True
     finally:
         watched.is_beating = False

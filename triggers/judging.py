@@ -42,7 +42,7 @@ def with_verdicts(
     :raises SessionClosed: the session does not take the event any more.
     :raises SessionFull: the session has recorded as many firings as it may.
     """
-    verdicts = NO_VERDICTS
+    verdicts, learned = NO_VERDICTS, None
     session = (type(storage), storage.uid, repr(storage.options)) if _last_plans else None
     plan = _last_plans.get(session) if session else None
     if plan is not None:
@@ -52,16 +52,20 @@ def with_verdicts(
             verdicts = _judged(storage, event, plan, likely, verdicts)
     while True:
         try:
-            return commit(verdicts)
+            transition = commit(verdicts)
+            break
         except (SessionClosed, SessionFull) as refused:
             refused.uid = storage.uid
             raise
         except Unjudged as unjudged:
-            plan, questions = unjudged.plan, unjudged.questions
+            learned, questions = unjudged.plan, unjudged.questions
+        verdicts = _judged(storage, event, learned, questions, verdicts)
+    if learned is not None:
+        # Not before: a configuration that was only looked at, or refused, is not the session's.
         if len(_last_plans) >= _KEPT:
             _last_plans.clear()
-        _last_plans[type(storage), storage.uid, repr(storage.options)] = plan
-        verdicts = _judged(storage, event, plan, questions, verdicts)
+        _last_plans[type(storage), storage.uid, repr(storage.options)] = learned
+    return transition
 
 
 def _can_be_guessed(plan: Plan, question: Question) -> bool:

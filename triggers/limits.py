@@ -17,7 +17,15 @@ from triggers.exceptions import SettingsError
 
 
 class LimitOptions(TypedDict, total=False):
-    """Keyword arguments of every storage; times in seconds. See :class:`Limits`."""
+    """Keyword arguments of every storage; times in seconds. See :class:`Limits`.
+
+    :ivar payload_limit: bytes of JSON.
+    :ivar firings_limit: how many firings.
+    :ivar lease: seconds.
+    :ivar heartbeat: seconds.
+    :ivar attempts: how many workers.
+    :ivar server_timeout: seconds.
+    """
 
     payload_limit: int
     firings_limit: int
@@ -37,6 +45,8 @@ class Limits:
     :ivar heartbeat: seconds after which a living worker renews its lease.
     :ivar attempts: how many workers may be lost with one instance before it fails.
     :ivar server_timeout: seconds that an operation waits for a server before it gives up.
+    :raises SettingsError: a number is of the wrong type or out of its range, or ``heartbeat`` is
+        more than half of ``lease``.
     """
 
     payload_limit: int = payload.DEFAULT_LIMIT
@@ -64,7 +74,7 @@ class Limits:
 
     @property
     def lease_time(self) -> timedelta:
-        """The lease as a duration."""
+        """The lease, from seconds to a ``timedelta``."""
         return timedelta(seconds=self.lease)
 
     def chosen(self) -> dict[str, Any]:
@@ -79,13 +89,15 @@ class Limits:
 def limits_of(storage: str, options: Mapping[str, Any]) -> Limits:
     """The limits that these options of a storage mean.
 
+    :param storage: the storage's name, for the message.
+    :param options: the storage's keyword arguments, without those that are its own.
     :raises SettingsError: there is no such option, or its value cannot be used.
     """
     known = [each.name for each in fields(Limits)]
     for name in options:
         if name not in known:
             alike = get_close_matches(name, known, 1)
-            meant = f"; did you mean {alike[0]!r}?" if alike else ""
+            meant = f"; did you mean {alike[0]!r}?" if alike else "."
             allowed = ", ".join(known)
             raise SettingsError(
                 f"the {storage} storage has no option {name!r}{meant} Beside its own, it takes: "
@@ -95,3 +107,4 @@ def limits_of(storage: str, options: Mapping[str, Any]) -> Limits:
 
 
 DEFAULT_LIMITS = Limits()
+"""The limits of a storage that was given none."""

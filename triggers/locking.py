@@ -34,7 +34,9 @@ def session_lock(
     The block gets a function that says whether the lock is still held: a server may end the
     connection that holds it. It is not reentrant.
 
+    :param key: what is locked, any text.
     :param using: alias of the database that keeps it.
+    :returns: a context manager.
     :raises StorageUnavailable: the database did not answer.
     """
     connection = connections[using]

@@ -14,19 +14,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, Literal, overload
 
 from triggers import conf, outbox, payload, runners
 from triggers.asynchronous import AsyncMethods
 from triggers.attempt import failure_of
-from triggers.configuration import parse, suspicions
+from triggers.configuration import check_flags, parse, suspicions
 from triggers.engine import Event, Hooks, Transition
-from triggers.engine.by_hand import Replay, SetStatus, SkipFailed
+from triggers.engine.by_hand import Annotate, Replay, SetStatus, SkipFailed
 from triggers.engine.configuring import Configure
-from triggers.engine.events import Fire
+from triggers.engine.events import Fire, Tick
 from triggers.engine.lifecycle import Refuse
 from triggers.engine.phases import Cancel, Close, Purge
+from triggers.engine.previewing import Preview
+from triggers.engine.state import NO_HOOKS
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,
@@ -38,11 +39,13 @@ from triggers.exceptions import (
     class_names,
 )
 from triggers.explain import (
+    ConfigurationPreview,
     FiringExplanation,
     InstanceExplanation,
     SessionExplanation,
     TaskExplanation,
 )
+from triggers.explain.preview import foresee
 from triggers.logging import log
 from triggers.registry import Registry
 from triggers.runners import task_runners
@@ -58,8 +61,12 @@ from triggers.types import (
     check_name,
     split_instance_name,
 )
+from triggers.workflows import Workflow
 
-trigger_managers = Registry("triggers.managers", "triggers.manager.TriggerManager")
+trigger_managers: Registry[TriggerManager] = Registry(
+    "triggers.managers", "triggers.manager.TriggerManager"
+)
+"""The registry of manager classes, by name."""
 
 
 _HOOKS = {
@@ -95,28 +102,73 @@ class TriggerManager(AsyncMethods):
 
     # -- what an application calls --------------------------------------------------------------
 
+    @overload
     def update_configuration(
-        self, configuration: Mapping[str, Any], *, apply_history: bool = False
-    ) -> FireResult:
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: Literal[False] = False,
+    ) -> FireResult: ...
+
+    @overload
+    def update_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: Literal[True],
+    ) -> ConfigurationPreview: ...
+
+    @overload
+    def update_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: bool,
+    ) -> FireResult | ConfigurationPreview: ...
+
+    def update_configuration(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        apply_history: bool = False,
+        finalize: bool | None = None,
+        preview: bool = False,
+    ) -> FireResult | ConfigurationPreview:
         """Add tasks to the session, or replace those of the same name.
 
         The first configuration of a session sees what was fired before it. Waiting instances of a
-        task that is replaced wait on under the new conditions.
+        task that is replaced are carried over to the new conditions, unless that would be a guess.
 
-        :param configuration: directives by task name, as in JSON.
+        :param configuration: directives by task name, as in JSON, or a workflow.
         :param apply_history: let tasks without instances take what was fired before they came.
-        :returns: the instances created and scheduled by that, if any.
+        :param finalize: whether the session fires ``sessionFinalized``, once, when nothing is left
+            to do; ``None``: as the workflow says, or else as before, which is no at first.
+        :param preview: only find out what would happen now. Nothing is stored, no hook is called,
+            and no runner; filters are asked, as they take part in it.
+        :returns: the instances created, scheduled and abandoned by that, if any; with ``preview``,
+            a :class:`~triggers.explain.ConfigurationPreview`.
         :raises ConfigurationError: something in it is wrong; nothing was stored.
+        :raises ReplacementRefused: (a ``ConfigurationError``, not with ``preview``) instances of a
+            task that would be replaced are in the way; nothing was stored.
         :raises SessionClosed: the session has been closed, cancelled or purged.
         :raises StorageUnavailable: the storage did not do its part.
         :warns ConfigurationWarning: a task can be stored, but will hardly ever run, or has a
             directive that looks misspelled.
         """
+        check_flags(apply_history=apply_history, preview=preview)
         parsed = parse(configuration)
+        if finalize is None and isinstance(configuration, Workflow):
+            finalize = configuration.finalize
         # Before anything is stored: who has warnings raised gets all of it refused.
-        merged = self.storage.plan().configuration.merged_with(parsed)
+        merged = self.storage.plan().configuration.merged_with(parsed, finalize=finalize)
         for name, reason in suspicions(merged):
-            if name in parsed.tasks:
+            if name in parsed.tasks or finalize:
                 warnings.warn(ConfigurationWarning(f"{name}: {reason}."), stacklevel=2)
         for name, task in parsed.tasks.items():
             if task.using is not None and task.using not in task_runners:
@@ -126,7 +178,16 @@ class TriggerManager(AsyncMethods):
                     f"(known: {known}); what only such a process can run will wait for one."
                 )
                 warnings.warn(ConfigurationWarning(message), stacklevel=2)
-        event = Configure(configuration=parsed, manager=self.name, apply_history=apply_history)
+        kind = Preview if preview else Configure
+        event = kind(
+            configuration=parsed,
+            manager=self.name,
+            apply_history=apply_history,
+            finalize=finalize,
+            hooks=self.overridden_hooks,
+        )
+        if isinstance(event, Preview):
+            return foresee(self.storage, event)
         outcome: FireResult = self.apply(event).outcome
         return outcome
 
@@ -145,8 +206,9 @@ class TriggerManager(AsyncMethods):
 
         :param trigger_name: the trigger.
         :param trigger_kwargs: values for the tasks that it starts; JSON, plus dates, times,
-            ``Decimal`` and ``UUID``.
-        :param idempotency_key: a second firing of this trigger with the same key does nothing.
+            ``Decimal`` and ``UUID``; by default none.
+        :param idempotency_key: a second firing of this trigger with the same key does nothing; by
+            default every firing counts.
         :param on_commit: with a storage that is not in the database: wait for the commit of the
             caller's transaction on the default database, if there is one.
         :returns: what the firing did; ``pending`` if it waits for a commit.
@@ -196,7 +258,8 @@ class TriggerManager(AsyncMethods):
         """Run a failed instance again, as a new instance; the failed one becomes ``replayed``.
 
         :param failed_instance: name of the instance (not of the task), or the instance.
-        :param replacement_kwargs: kwargs by trigger name, *instead of* those that it had.
+        :param replacement_kwargs: kwargs by trigger name, *instead of* those that it had; by
+            default the same again.
         :returns: the new instance, whose metadata names the failed one as ``parent``.
         :raises InvalidTransition: (a ``ValueError``) the instance has not failed.
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
@@ -219,7 +282,7 @@ class TriggerManager(AsyncMethods):
 
         :param failed_instance: name of the instance (not of the task), or the instance.
         :param cascade: fire the task's name all the same, as if it had finished.
-        :param result: the result to cascade.
+        :param result: the result to cascade; by default an empty one.
         :returns: the skipped instance.
         :raises InvalidTransition: (a ``ValueError``) the instance has not failed.
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
@@ -245,10 +308,12 @@ class TriggerManager(AsyncMethods):
         A running attempt of it can no longer report its outcome. An instance that becomes
         ``scheduled`` is handed to its runner.
 
+        :param task_instance: name of the instance (not of the task), or the instance.
         :param status: the new status; only the changes of the status diagram are possible.
-        :param metadata: added to the instance's metadata.
+        :param metadata: added to the instance's metadata; by default nothing.
         :param cascade: fire the task's name too, with ``cascade_kwargs``. The outcome that the
             status is (``t_x:failed``, …) is fired in any case.
+        :param cascade_kwargs: kwargs of that firing, and of the outcome; by default none.
         :returns: the changed instance.
         :raises ValueError: there is no such status.
         :raises InvalidTransition: (a ``ValueError``) the status cannot follow the present one.
@@ -277,15 +342,21 @@ class TriggerManager(AsyncMethods):
     ) -> TaskInstance:
         """Add to an instance's metadata.
 
+        :param task_instance: name of the instance (not of the task), or the instance.
+        :param metadata: values by name, in plain JSON; they replace those of the same name.
+        :returns: the changed instance.
         :raises InvalidPayload: ``metadata`` cannot be stored as JSON.
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
         """
         key = self.storage.key_of(task_instance)
-        return self.storage.present(self.storage.annotate(key, metadata))
+        # Not by the storage alone: what is due is decided too, and must be handed on and told.
+        return self._presented(self.apply(Annotate(key=key, metadata=checked_metadata(metadata))))
 
     def mark_instance_logs_resolved(self, task_instance: str | TaskInstance) -> TaskInstance:
         """Note that somebody has dealt with what an instance logged.
 
+        :param task_instance: name of the instance (not of the task), or the instance.
+        :returns: the changed instance.
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
         """
         return self.update_instance_metadata(task_instance, {"logs_resolved": True})
@@ -298,6 +369,18 @@ class TriggerManager(AsyncMethods):
         """Instances that are not resolved."""
         return self.storage.get_unresolved_instances()
 
+    @overload
+    def explain(self, what: None = None) -> SessionExplanation: ...
+    @overload
+    def explain(self, what: TaskConfig) -> TaskExplanation: ...
+    @overload
+    def explain(self, what: TaskInstance) -> InstanceExplanation: ...
+    @overload
+    def explain(self, what: str) -> TaskExplanation | InstanceExplanation: ...
+    @overload
+    def explain(
+        self, what: str | TaskInstance | TaskConfig | None
+    ) -> SessionExplanation | TaskExplanation | InstanceExplanation: ...
     def explain(
         self, what: str | TaskInstance | TaskConfig | None = None
     ) -> SessionExplanation | TaskExplanation | InstanceExplanation:
@@ -309,6 +392,7 @@ class TriggerManager(AsyncMethods):
         :returns: sentences through ``str()``, plain JSON through ``to_json()``.
         :raises UnknownTask: (a ``LookupError``) the session has no such task.
         :raises InstanceNotFound: (a ``KeyError``) the session has no such instance.
+        :raises TypeError: it is something else.
         """
         return self.storage.explain(what)
 
@@ -316,6 +400,7 @@ class TriggerManager(AsyncMethods):
         """Say where a firing came from, and what it caused.
 
         :param seq: position in the session's history, from 1; ``FireResult.seq``.
+        :returns: sentences through ``str()``, plain JSON through ``to_json()``.
         :raises FiringNotFound: (a ``LookupError``) the session has no such firing.
         """
         return self.storage.explain_firing(seq)
@@ -376,13 +461,19 @@ class TriggerManager(AsyncMethods):
         return _overridden_in(self)
 
     def apply(self, event: Event) -> Transition:
-        """Have the storage decide and commit an event, then hand on what it made ready."""
+        """Have the storage decide and commit an event, then do what follows it.
+
+        That is to send signals to those who listen, and to hand on what has become ready.
+
+        :param event: one of the events of :mod:`triggers.engine`.
+        :returns: what was decided and committed; its ``outcome`` is the answer.
+        """
         hooks = self.overridden_hooks
-        if hooks != event.hooks:
+        if hooks is not event.hooks and hooks != event.hooks:
             event = event.under(hooks)
         transition = self.storage.transact(event)
         outbox.warn_of_limit(self, transition)
-        if transition.scheduled or transition.pending:
+        if transition.scheduled or transition.pending or outbox.is_watched(self):
             self.storage.when_committed(partial(outbox.follow_up, self, transition))
         return transition
 
@@ -407,7 +498,10 @@ class TriggerManager(AsyncMethods):
         }
 
     def fail_unresolved(self, instance: TaskInstance, error: UnknownTask) -> None:
-        """Record that an instance cannot be run, since nobody knows its task."""
+        """Record that an instance cannot be run, since nobody knows its task.
+
+        :param error: why, naming the value of ``run``.
+        """
         described = {
             "type": f"{type(error).__module__}.{type(error).__qualname__}",
             "types": class_names(type(error)),
@@ -418,14 +512,17 @@ class TriggerManager(AsyncMethods):
             key=split_instance_name(instance.name),
             metadata={"exception": described, "traceback": ""},
         )
-        about = outbox.fields(self, "fail", instance)
         if self.apply(event).outcome:
-            log(logging.ERROR, "%s", error, **about)
+            log(logging.ERROR, "%s", error, **outbox.fields(self, "fail", instance.name))
         else:
+            about = outbox.fields(self, "drop", instance.name)
             log(logging.INFO, "%s has been decided elsewhere", instance.name, **about)
 
     def runner_name(self, task: TaskConfig) -> str:
-        """The runner of a task: its ``using``, else the manager's, else the global default."""
+        """The runner of a task: its ``using``, else the manager's, else the global default.
+
+        :param task: its configuration.
+        """
         chosen = task.using or self.default_task_runner_name
         if chosen:
             return chosen
@@ -438,17 +535,20 @@ class TriggerManager(AsyncMethods):
         """Decide a firing that was recorded in a transaction; ``None`` if somebody else has.
 
         A firing that turns out to be impossible is logged and dropped.
+
+        :param ref: number of the firing among the deferred ones.
         """
         try:
             transition = self.storage.decide_deferred(ref, self.overridden_hooks)
         except (InvalidTrigger, IdempotencyConflict, SessionClosed) as error:
-            log(
-                logging.ERROR,
-                "A deferred firing was dropped: %s",
-                error,
-                **outbox.fields(self, "fire"),
-            )
-            self.storage.drop_deferred(ref)
+            about = outbox.fields(self, "fire")
+            if not isinstance(error, SessionClosed):
+                about["trigger"] = str(error.trigger)
+            log(logging.ERROR, "A deferred firing was dropped: %s", error, **about)
+            # At once, for it may have been all that a closed session was waiting for.
+            with self.storage.transaction():
+                self.storage.drop_deferred(ref)
+                self.apply(Tick())
             return None
         if transition is None:
             return None
@@ -512,18 +612,19 @@ def _overridden_in(owner: Any) -> Hooks:
 
 
 def _overridden_in_class(cls: type[TriggerManager]) -> Hooks:
-    hooks = _hooks_by_class.get(cls)
+    # Kept with the class itself, for every commit asks; not inherited by its subclasses.
+    hooks: Hooks | None = vars(cls).get("_own_hooks")
     if hooks is None:
-        hooks = _hooks_by_class[cls] = _overridden_in(cls)
+        found = _overridden_in(cls)
+        hooks = NO_HOOKS if found == NO_HOOKS else found
+        setattr(cls, "_own_hooks", hooks)  # noqa: B010  # not declared, so that it is not inherited
     return hooks
-
-
-_hooks_by_class: WeakKeyDictionary[type, Hooks] = WeakKeyDictionary()
 
 
 def manager_from(reference: Mapping[str, Any]) -> TriggerManager:
     """The manager that :meth:`TriggerManager.reference` described, in this process.
 
+    :param reference: plain JSON, as it came out of a message.
     :raises UnknownBackend: its class, or its storage's, is not registered here.
     """
     storage = reference["storage"]

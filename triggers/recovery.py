@@ -15,9 +15,9 @@ from functools import partial
 from triggers import conf
 from triggers.engine import Pending, Transition
 from triggers.engine.recovering import Recover
-from triggers.logging import log
+from triggers.logging import Fields, log
 from triggers.manager import TriggerManager, trigger_managers
-from triggers.outbox import follow_up
+from triggers.outbox import follow_up, fulfil
 from triggers.rounds import Rounds, aliases, go_round
 from triggers.storages import storage_backends
 from triggers.storages.session import SessionStorage
@@ -59,6 +59,7 @@ def redeliver(
     :param batch: sessions to look up at a time.
     :param rounds: of a process that calls this again and again: when to stop, and which sessions
         have failed not long ago; by default every session is tried.
+    :returns: how much there was to do.
     :raises StorageUnavailable: a storage could not be asked what is due.
     :raises ValueError: ``batch`` is below 1.
     :raises SettingsError: there is no such alias.
@@ -79,7 +80,10 @@ def redeliver(
 
 
 def recover(manager: TriggerManager) -> Recovered:
-    """Do for one session what :func:`redeliver` does for all of them."""
+    """Do for one session what :func:`redeliver` does for all of them.
+
+    :returns: how much there was to do.
+    """
     found = Recovered(sessions=1)
     for ref, _name in manager.storage.deferred():
         found.decided += manager.decide_deferred(ref) is not None
@@ -110,21 +114,23 @@ def _recover_session(total: Recovered, alias: conf.Alias, uid: str) -> None:
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
     transition = manager.storage.transact(_recover(manager))
-    marks = transition.pending
+    manager.storage.when_committed(partial(_carry_out, manager, transition, alias))
+    found.sent = len(list(transition.scheduled))
+    found.marks = len(transition.pending)
+    return found
+
+
+def _carry_out(manager: TriggerManager, transition: Transition, alias: conf.Alias | None) -> None:
     _tell_of_lost_workers(manager, transition)
     # A hook belongs to the manager that left its mark, which need not be the session's.
     theirs: dict[str, list[Pending]] = {}
-    for mark in marks:
+    for mark in transition.pending:
         name = manager.name if alias is None else mark.data["manager"]
         theirs.setdefault(name, []).append(mark)
     # What is the session's own first: another manager may not even be known here.
     follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
-    for name, pending in theirs.items():
-        other = manager_of(name, manager.storage, alias)
-        follow_up(other, replace(transition, pending=pending, scheduled=()))
-    found.sent = len(list(transition.scheduled))
-    found.marks = len(marks)
-    return found
+    for name, marks in theirs.items():
+        fulfil(manager_of(name, manager.storage, alias), marks)
 
 
 def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> None:
@@ -133,13 +139,18 @@ def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> No
         lost = instance.metadata.get("lost_attempts") or [{}]
         if lost[-1].get("attempt") != instance.attempt or instance.changed_at != transition.clock:
             continue
-        about = {"session": manager.storage.uid, "task": instance.task, "instance": instance.name}
+        about: Fields = {
+            "action": "lost",
+            "session": manager.storage.uid,
+            "instance": instance.name,
+        }
         if instance.status is Status.FAILED:
             message = "%s failed: the workers of %d attempts were not heard of again"
-            log(logging.ERROR, message, instance.name, instance.attempt, action="fail", **about)
+            about["action"] = "fail"
+            log(logging.ERROR, message, instance.name, instance.attempt, **about)
         elif instance.status is Status.SCHEDULED:
             message = "Attempt %d of %s was lost with its worker; it is given to another one"
-            log(logging.WARNING, message, instance.attempt, instance.name, action="lost", **about)
+            log(logging.WARNING, message, instance.attempt, instance.name, **about)
 
 
 def _recover(manager: TriggerManager) -> Recover:
@@ -148,7 +159,12 @@ def _recover(manager: TriggerManager) -> Recover:
 
 
 def manager_of(name: str, storage: SessionStorage, alias: conf.Alias | None) -> TriggerManager:
-    """A manager of this name, as an alias describes it."""
+    """A manager of this name, as an alias describes it.
+
+    :param name: the registered name of a manager class.
+    :param alias: the alias, whose runner the manager gets; ``None``: no alias describes it.
+    :raises UnknownBackend: no such class is registered here.
+    """
     manager: TriggerManager = trigger_managers.get(name, storage)
     if alias is not None:
         manager.alias_runner = alias.runner or ""

@@ -65,11 +65,12 @@ def purge(
     resolved; one that is closed or cancelled, when all instances are. Each is purged by a
     transaction of its own, which looks again, so any number of purges may run while others fire.
 
-    :param older_than: how long nothing has happened, by the storage's clock.
+    :param older_than: for how long nothing has happened, by the storage's clock: a ``timedelta``.
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param batch: sessions to list at a time, and configurations to remove in one transaction.
-    :param progress: is told after each session what was done so far.
+    :param progress: is told after each session what was done so far; by default nobody is.
     :param dry_run: change nothing, only count. Each session is read for that.
+    :returns: what was done; in a dry run, what would be.
     :raises TypeError: ``older_than`` is no timedelta.
     :raises ValueError: it is not longer than zero, or ``batch`` is below 1.
     :raises SettingsError: there is no such alias.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from triggers import conf
 from triggers.exceptions import StorageUnavailable
-from triggers.logging import log
+from triggers.logging import Action, log
 
 FIRST_PAUSE = 5.0
 """Seconds for which a session that has failed is left alone; doubled each time that it fails."""
@@ -100,7 +100,7 @@ def go_round(
     listed: Callable[[int], Collection[str]],
     act: Callable[[str], None],
     *,
-    action: str,
+    action: Action,
     batch: int,
     rounds: Rounds | None,
 ) -> int:
@@ -137,8 +137,8 @@ def go_round(
             except Exception as error:
                 failed += 1
                 rounds.note(action, alias.name, uid, failed=True)
-                about = {"action": action, "session": uid}
-                log(logging.ERROR, _MESSAGES[action], uid, exc_info=True, **about)
+                message = _MESSAGES[action]
+                log(logging.ERROR, message, uid, exc_info=True, action=action, session=uid)
                 if isinstance(error, StorageUnavailable):
                     break  # whether that is so for all of them, listing them again will tell
             else:
@@ -146,7 +146,7 @@ def go_round(
     return failed
 
 
-_MESSAGES = {
+_MESSAGES: dict[Action, str] = {
     "tick": "What is due in session %r could not be decided; the others go on",
     "recover": "Session %r could not be recovered; the others go on",
     "purge": "Session %r could not be purged; the others go on",

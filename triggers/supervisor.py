@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from django.db import close_old_connections
 
 from triggers import conf
+from triggers.exceptions import SettingsError
 from triggers.logging import log
 from triggers.recovery import Recovered, redeliver
 from triggers.rounds import Rounds, Stop, aliases
@@ -21,6 +22,9 @@ from triggers.timers import Fired, fire_due
 
 INTERVAL = 1.0
 """Seconds between two passes."""
+
+LONGEST_INTERVAL = 86_400.0
+"""The longest interval, in seconds: a day."""
 
 LONGEST_PAUSE = 30.0
 """The longest time in seconds for which a storage that is down is left alone."""
@@ -74,22 +78,25 @@ def run(
 ) -> Passed:
     """Look after every session until it is time to stop.
 
-    Nothing ends it earlier. A storage that is down is logged when that begins and when it ends,
-    and asked less and less often in between. A session that fails is logged each time, and tried
-    less and less often.
+    Nothing ends it earlier but settings that cannot be used, which only a restart mends. A storage
+    that is down is logged when that begins and when it ends, and asked less and less often in
+    between. A session that fails is logged each time, and tried less and less often.
 
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param stop: when to stop; the session that is being looked at is finished before.
     :param interval: seconds between two passes.
     :param batch: sessions to look up at a time.
-    :param on_pass: is told of each pass over an alias in which there was something to do.
+    :param on_pass: is told of each pass over an alias in which there was something to do; by
+        default nobody is.
     :returns: what all passes did together.
-    :raises SettingsError: there is no such alias.
+    :raises SettingsError: there is no such alias, or its storage cannot be used as it is set up.
     :raises UnknownBackend: its storage is not registered here.
-    :raises ValueError: ``interval`` is not above 0, or ``batch`` is below 1.
+    :raises ValueError: ``interval`` is not above 0, or longer than a day, or ``batch`` is below 1.
     """
-    if not interval > 0:
-        raise ValueError(f"interval must be above 0 seconds, got {interval}.")
+    if not 0 < interval <= LONGEST_INTERVAL:
+        raise ValueError(
+            f"interval must be above 0 and at most {LONGEST_INTERVAL:,} seconds, got {interval}."
+        )
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}.")
     total = Passed()
@@ -115,6 +122,7 @@ def look(using: str | None = None, *, batch: int = 100) -> Passed:
 
     :param using: alias in ``TRIGGERS``; every alias unless one is named.
     :param batch: sessions to look up at a time.
+    :returns: how much there was to do.
     :raises SettingsError: there is no such alias.
     :raises StorageUnavailable: a storage could not be asked what is due.
     """
@@ -138,6 +146,8 @@ class _Watched:
             done.fired = fire_due(using=self.alias.name, batch=batch, rounds=rounds)
             if not rounds.is_over():
                 done.recovered = redeliver(self.alias.name, batch=batch, rounds=rounds)
+        except SettingsError:
+            raise
         except Exception:
             self.failures += 1
             pause = min(self.interval * 2 ** min(self.failures, 16), LONGEST_PAUSE)

@@ -25,8 +25,8 @@ from triggers.exceptions import CannotRegister, MaxRetriesExceeded
 from triggers.outbox import inside
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
-from triggers.workflows import Condition, Declaration, Workflow, define
-from triggers.workflows.spelling import Duration, Filter
+from triggers.workflows import Condition, Declaration, Trigger, Workflow, define
+from triggers.workflows.spelling import Duration, Filter, Provider
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -62,8 +62,12 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     where its messages go (``queue``, ``priority``, …) are kept in ``message_options``.
     """
 
+    name: str
+    """The name under which it is registered, for ``run``; by default ``module.Class``."""
+
     abstract = True
     is_trigger_task = True
+    """What tells it from other Celery tasks."""
     Request = "triggers.runners.celery_requests:TriggerRequest"
 
     max_retries: int | None = 3
@@ -86,7 +90,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     :class:`~triggers.exceptions.TaskExpired`. ``None`` means that it is never too late."""
 
     declared_as: str | None = None
-    """The task's name in the workflow to which ``@trigger_task`` added it."""
+    """The task's name in the workflow to which ``@trigger_task`` added it; ``None``: to none."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -104,8 +108,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             cls.name = f"{cls.__module__}.{cls.__name__}"
         _register(cls)
 
-    # `**arguments` is not in the signature, so that a subclass may leave it out.
-    def _run(self, context: TaskContext) -> Mapping[str, Any] | None:
+    # To type checkers, `*args: Any, **kwargs: Any` means that a subclass may take any, or none.
+    def _run(self, context: TaskContext, *args: Any, **kwargs: Any) -> Mapping[str, Any] | None:
         """Do the work.
 
         A task with ``withArgs`` also gets what the provider returned, as keyword arguments:
@@ -127,7 +131,11 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         :param exc: why; by default the exception that is being handled. It is raised (under a
             :class:`~triggers.exceptions.MaxRetriesExceeded`) when ``max_retries`` is used up.
         :param cooldown: seconds to wait, or a ``timedelta``.
-        :param replacement_kwargs: trigger kwargs *instead of* those of this instance.
+        :param replacement_kwargs: trigger kwargs *instead of* those of this instance; by default
+            the same again.
+        :param unsupported: there is no other argument; Celery's own are refused with an
+            explanation.
+        :returns: the exception, for ``raise``.
         :raises TypeError: Celery's ``countdown`` or ``eta`` were given.
         :raises ValueError: ``cooldown`` is negative, or longer than ``LONGEST_COOLDOWN``.
         """
@@ -142,13 +150,16 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
     def skip(self, metadata: Mapping[str, Any] | None = None) -> TaskSkip:
         """An exception to raise: end this instance as ``skipped``, without a cascade.
 
-        :param metadata: added to the instance's metadata.
+        :param metadata: added to the instance's metadata; by default nothing.
+        :returns: the exception, for ``raise``.
         """
         return TaskSkip(metadata)
 
     def run(self, manager: Mapping[str, Any], instance: str) -> Any:
         """What a Celery worker calls, with the message of a runner's ``task_kwargs``.
 
+        :param manager: plain JSON that stands for the manager and its storage.
+        :param instance: name of the instance.
         :raises Exception: what the task raised, after it was recorded, so that Celery and its
             monitors see the failure too.
         """
@@ -170,10 +181,12 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
 
         Does nothing if the instance is not ``scheduled`` any more, or gone.
 
+        :param instance: name of the instance.
         :param early: do not wait for the end of a retry's cool-down.
         :param reraise: raise what the task raised, after it was recorded.
         :param owner: whose attempt it is, such as the id of a Celery message.
         :returns: what the task returned, if it finished.
+        :raises ValueError: the task's ``expires`` cannot be used.
         """
         expires = _expiry(type(self))
         attempt = claim(manager, instance, early=early, owner=owner, expires=expires)
@@ -230,6 +243,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
 def execute(manager: TriggerManager, instance: str) -> None:
     """Run a scheduled instance here and now, to its end; its errors are recorded, not raised.
 
+    :param instance: name of the instance.
     :raises InstanceNotFound: the session has no such instance.
     """
     execute_instance(manager, manager.storage[instance], early=True)
@@ -246,14 +260,14 @@ def trigger_task(
     task: str | None = None,
     after: Condition | None = None,
     unless: Condition | None = None,
-    and_every: Any = None,
+    and_every: str | Trigger | None = None,
     when: Mapping[str, Filter | list[Filter]] | None = None,
     within: Duration | None = None,
     fresh: Mapping[str, Duration] | None = None,
     at_most_every: Duration | None = None,
     debounce: Mapping[str, Duration] | None = None,
     with_params: Mapping[str, Mapping[str, Any]] | None = None,
-    with_args: Any = None,
+    with_args: Provider | None = None,
     using: str | None = None,
     custom: Mapping[str, Any] | None = None,
     **options: Any,
@@ -276,16 +290,18 @@ def trigger_task(
     context if it has a parameter of that name. Its return value is treated like that of ``_run``.
     The original stays reachable as ``.function``.
 
+    :param function: does the work; left out, by default, where the decorator has arguments.
     :param name: the task's name for Celery, and for ``run``; by default ``module.function``.
     :param base: class to extend.
-    :param workflow: the workflow to add it to, or its name.
+    :param workflow: the workflow to add it to, or its name; by default none.
     :param task: its name there; by default ``t_`` and the function's name.
+    :param custom: directives of your own; by default none.
+    :param options: as for ``celery.shared_task``: ``max_retries``, ``queue``, ``priority``,
+        ``time_limit``, ….
     :param after: and ``unless``, ``and_every``, ``when``, ``within``, ``fresh``,
         ``at_most_every``, ``debounce``, ``with_params``, ``with_args``, ``using``: as for
         :meth:`triggers.workflows.Workflow.task`.
-    :param custom: directives of your own.
-    :param options: as for ``celery.shared_task``: ``max_retries``, ``queue``, ``priority``,
-        ``time_limit``, ….
+    :returns: the registered task; with arguments, a decorator that makes it.
     :raises TypeError: there are conditions, and no workflow; or an option looks like a condition.
     :raises CannotRegister: (a ``TypeError``) there is a workflow, and the function is a lambda,
         async or a generator.
@@ -376,6 +392,10 @@ def _check_options(cls: type[TriggerTask]) -> None:
         refuse("queue", "the name of a queue", queue)
     if not isinstance(cls.transactional, bool):
         refuse("transactional", "True or False", cls.transactional)
+    if retried := getattr(cls, "autoretry_for", None):
+        # Celery would try the message again, whose instance has failed by then.
+        wanted = "left out (catch the exception and raise self.retry(cooldown=SECONDS) instead)"
+        refuse("autoretry_for", wanted, retried)
 
 
 def _expiry(cls: type[TriggerTask]) -> timedelta | None:

@@ -57,6 +57,7 @@ def fire_due(
     :param batch: sessions to look up at a time.
     :param rounds: of a process that calls this again and again: when to stop, and which sessions
         have failed not long ago; by default every session is tried.
+    :returns: how much was due.
     :raises StorageUnavailable: a storage could not be asked what is due.
     :raises TypeError: ``now`` is no datetime.
     :raises ValueError: ``now`` has no time zone, or ``batch`` is below 1.
@@ -83,6 +84,7 @@ def fire_due_in(manager: TriggerManager, now: datetime | None = None) -> int:
 
     For storages that cannot list their sessions (those that only load and save).
 
+    :param now: what is due by this moment, aware; by default the present of the storage.
     :returns: how many instances were scheduled or abandoned.
     :raises TypeError: ``now`` is no datetime.
     :raises ValueError: ``now`` has no time zone.

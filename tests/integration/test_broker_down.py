@@ -28,7 +28,7 @@ from tests.wires import Wire, wire_to
 from triggers.manager import TriggerManager
 from triggers.recovery import recover
 from triggers.runners import CeleryTaskRunner
-from triggers.runners.celery_broker import Broker, broker_of
+from triggers.runners.celery_broker import Broker, broker_of, close_brokers
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.testing import frozen_time, run_tasks_locally
 
@@ -108,8 +108,34 @@ def test_a_firing_that_starts_a_hundred_tasks_waits_for_a_dead_broker_once(
     assert set(statuses(manager).values()) == {"scheduled"}
     assert took < TIMEOUT + SLACK
     messages = [record.getMessage() for record in caplog.records if record.name == "triggers"]
-    assert len([each for each in messages if "did not take" in each]) == 1
-    assert len([each for each in messages if "was not sent" in each]) == 99
+    assert len([each for each in messages if "The broker does not answer" in each]) == 1
+    assert len([each for each in messages if "as the broker did not answer" in each]) == 99
+
+
+def test_a_dead_broker_is_one_line_in_the_log_and_a_traceback_for_who_debugs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manager = manager_with_many(1)
+    with refused() as port, current(app_at("redis", port)):
+        caplog.set_level(logging.INFO, "triggers")
+        manager.fire("a")
+        [record] = [each for each in caplog.records if vars(each).get("action") == "dispatch"]
+        assert record.levelno == logging.ERROR
+        assert record.exc_info is None
+        assert "\n" not in record.getMessage()
+        told = "The broker does not answer (OperationalError: Error 111 connecting to 127.0.0.1"
+        assert told in record.getMessage()
+        assert "recovery sends it" in record.getMessage()
+        about = (vars(record)["session"], vars(record)["task"], vars(record)["instance"])
+        assert about == (manager.storage.uid, "t_0", "t_0#0")
+
+        close_brokers()
+        caplog.clear()
+        caplog.set_level(logging.DEBUG, "triggers")
+        manager_with_many(1).fire("a")
+        _line, traced = [each for each in caplog.records if vars(each).get("action") == "dispatch"]
+        assert traced.levelno == logging.DEBUG
+        assert traced.exc_info
 
 
 def test_what_was_not_sent_is_sent_by_recovery(

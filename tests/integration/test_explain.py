@@ -282,6 +282,17 @@ class TestCommand:
         with pytest.raises(CommandError, match="is no session uid"):
             run("")
 
+    @pytest.mark.django_db(transaction=True)
+    def test_a_session_that_is_nothing_but_declared_to_finalize_is_explained(self) -> None:
+        uid = uuid4().hex
+        OnlookingManager(DatabaseStorageBackend(uid)).update_configuration({}, finalize=True)
+        assert run(uid).splitlines() == [
+            f"Session {uid} has no tasks, and nothing was fired in it.",
+            "  not finalized yet; left to do:",
+            "    everything: it has no task to do, so it is finalized when it is closed",
+        ]
+        assert json.loads(run(uid, "--json"))["ending"]["firing"] is None
+
     @override_settings(
         TRIGGERS={"default": {}, "other": {"STORAGE": "memory"}, "lost": {"STORAGE": "lost"}}
     )

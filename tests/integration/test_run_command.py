@@ -274,7 +274,8 @@ def test_once_fails_if_a_session_did(settings: Any) -> None:
         (["--using", "nobody"], "TRIGGERS has no alias 'nobody'"),
         (["--interval", "0"], "'0' is not a number of seconds above 0"),
         (["--interval", "soon"], "'soon' is not a number of seconds above 0"),
-        (["--interval", "inf"], "'inf' is not a number of seconds above 0"),
+        (["--interval", "inf"], "'inf' is not a number of seconds above 0 and up to 86,400"),
+        (["--interval", "1e300"], "'1e300' is not a number of seconds above 0 and up to 86,400"),
     ],
 )
 def test_what_is_typed_wrong_is_said(arguments: list[str], problem: str, settings: Any) -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +32,8 @@ from triggers.storages.memory import MemoryStorageBackend
 from triggers.task import TaskContext, TriggerTask, execute, trigger_task
 from triggers.testing import run_tasks_locally
 from triggers.types import TaskInstance
+
+_Timer = threading.Timer
 
 
 class Relay(TriggerTask):
@@ -161,6 +164,29 @@ def test_outside_the_test_kit_a_cooldown_is_waited_for(monkeypatch: pytest.Monke
     first, second = manager.storage["t_b#0"].record, manager.storage["t_b#1"].record
     assert second.status == "finished"
     assert (second.changed_at - first.changed_at).total_seconds() >= 0.2
+
+
+def test_who_wakes_a_moment_too_early_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pausing(TriggerTask):
+        def _run(self, context: TaskContext) -> None:
+            if not context.task_instance.record.retries:
+                raise self.retry(ValueError("x"), cooldown=0.3)
+
+    naps = []
+
+    def sleep(seconds: float) -> None:
+        # As if this clock and the storage's did not run at the same speed.
+        naps.append(seconds)
+        time.sleep(seconds * 0.9)
+
+    monkeypatch.setattr("triggers.attempt.time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
+    monkeypatch.setattr(ThreadingTaskRunner, "waits_for_cooldown", True)
+    monkeypatch.setattr(threading, "Timer", lambda delay, *args: _Timer(delay * 0.5, *args))
+    manager = manager_with(t_p={"after": ["a"], "run": Pausing.name})
+    manager.fire("a")
+    ThreadingTaskRunner.join_all(timeout=30)
+    assert statuses(manager) == {"t_p#0": "replayed", "t_p#1": "finished"}
+    assert len(naps) in (2, 3)
 
 
 def test_a_long_chain_in_place_does_not_deepen_the_stack() -> None:

@@ -151,8 +151,16 @@ def test_what_cannot_be_looked_after_is_refused_at_the_start(settings: Any) -> N
         supervisor.run(stop=StopAfter(1))
     with pytest.raises(ValueError, match="interval must be above 0"):
         supervisor.run("default", stop=StopAfter(1), interval=0)
+    with pytest.raises(ValueError, match="at most 86,400"):
+        supervisor.run("default", stop=StopAfter(1), interval=1e300)
     with pytest.raises(ValueError, match="batch must be at least 1"):
         supervisor.run("default", stop=StopAfter(1), batch=0)
+
+
+def test_settings_that_only_a_restart_mends_end_it(settings: Any) -> None:
+    settings.TRIGGERS = {"default": {"STORAGE": "redis", "OPTIONS": {"url": "http://x"}}}
+    with pytest.raises(SettingsError, match="http://x"):
+        supervisor.run(stop=StopAfter(3))
 
 
 class MoodyStorage(MemoryStorageBackend):

@@ -62,9 +62,16 @@ class PureSession:
                 self.state.apply(transition)
                 return transition
 
-    def configure(self, *, apply_history: bool = False, **tasks: Any) -> FireResult:
+    def configure(
+        self, *, apply_history: bool = False, finalize: bool | None = None, **tasks: Any
+    ) -> FireResult:
         parsed = parse({name: {"run": "x", **each} for name, each in tasks.items()})
-        event = Configure(configuration=parsed, manager="default", apply_history=apply_history)
+        event = Configure(
+            configuration=parsed,
+            manager="default",
+            apply_history=apply_history,
+            finalize=finalize,
+        )
         result: FireResult = self.do(event).outcome
         return result
 
@@ -253,6 +260,13 @@ def read(whole: SessionState, reads: Reads, part: SessionState) -> None:
         unresolved = [key for key, each in whole.instances.items() if not each.status.is_resolved]
         _read_instances(whole, unresolved, part)
         part.pending.update(whole.pending)
+    if reads.ongoing is not None:
+        among, most = reads.ongoing
+        part.ongoing = set(sorted(whole.find_ongoing(among))[:most])
+        part.ongoing_limit = most
+    if reads.marks:
+        part.pending.update(whole.pending)
+        part.deferred = 0
     if reads.history:
         part.history = dict(whole.past())
 

@@ -43,11 +43,30 @@ def test_sessions_that_older_versions_saved_load_and_go_on(path: Path) -> None:
         TriggerManager(storage).fire("second")
     assert storage["t_join#0"].status == "finished"
     assert storage["t_join#0"].kwargs == payload.decode(json.dumps(expected["kwargs"]))
+    fired = [each.trigger for each in storage.find_firings()][expected["seq"] :]
+    assert fired == ["second", *expected.get("ending", ["t_join"])]
     storage.delete()
 
 
 def test_the_present_version_has_a_golden_file() -> None:
     assert (GOLDEN / f"session_v{STATE_VERSION}.json").exists()
+
+
+def test_a_session_has_a_version_no_higher_than_it_needs() -> None:
+    storage = MemoryStorageBackend("needed")
+    manager = TriggerManager(storage)
+    found = []
+    for change in (
+        lambda: manager.update_configuration({"t_x": {"after": ["a"], "run": Recorded.name}}),
+        lambda: manager.update_configuration({}, finalize=True),
+        lambda: manager.update_configuration({}, finalize=False),
+        manager.close,
+    ):
+        change()
+        metas = dump_state(storage._session().state)
+        found.append((metas["version"], "finalizes" in metas))
+    assert found == [(2, False), (4, True), (2, False), (3, False)]
+    storage.delete()
 
 
 def test_saving_and_loading_changes_nothing() -> None:
@@ -80,6 +99,7 @@ def test_saving_and_loading_changes_nothing() -> None:
     assert state.passed
     assert any(each.also and not each.refused for each in state.firings.values())
     assert any(each.refused for each in state.firings.values())
+    manager.update_configuration({}, finalize=True)
     text = json.dumps([plain(state.plan.configuration.tasks), instances, dump_state(state)])
     assert load_state("saved", *json.loads(text)) == state
     storage.delete()

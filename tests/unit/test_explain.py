@@ -180,6 +180,19 @@ Session order:1, 2026-11-21T12:00:00Z: 2 tasks, 3 firings
         session.fire("a")
         assert not whole(session).is_empty
 
+    def test_an_empty_session_that_finalizes_says_what_is_left(self) -> None:
+        session = PureSession()
+        session.configure(finalize=True)
+        assert whole(session).is_empty
+        assert told(session) == [
+            "Session order:1 has no tasks, and nothing was fired in it.",
+            "not finalized yet; left to do:",
+            "everything: it has no task to do, so it is finalized when it is closed",
+        ]
+        session.do(Cancel())
+        session.do(Purge())
+        assert told(session) == ["Session order:1 is purged: its data have been removed."]
+
     def test_firings_that_are_not_decided_yet_are_counted(self) -> None:
         class Deferring(Looked):
             def deferred(self) -> Collection[tuple[int, str]]:
@@ -193,6 +206,35 @@ Session order:1, 2026-11-21T12:00:00Z: 2 tasks, 3 firings
 
 
 class TestAsking:
+    @pytest.mark.parametrize("what", [3, True, b"t_x", ["t_x"]])
+    def test_what_can_be_asked_about_is_said(self, what: Any) -> None:
+        with pytest.raises(TypeError) as caught:
+            Looked(a_task(after=["a"])).explain(what)
+        assert str(caught.value) == (
+            "explain() takes a task or an instance, by name or as object, or None for the whole "
+            f"session; got {what!r}. A firing is explained by explain_firing(seq)."
+        )
+
+    def test_who_asks_for_a_trigger_is_told_how_to(self) -> None:
+        session = a_task(after=["a", "b"])
+        session.fire_all("a a odd")
+
+        def answer(name: str) -> str:
+            with pytest.raises(UnknownTask) as caught:
+                Looked(session).explain(name)
+            return str(caught.value).removeprefix(f"Session 'order:1' has no task {name!r} ")
+
+        assert answer("a") == (
+            "(known: t_x); 'a' is a trigger; see explain_firing(2), its latest firing."
+        )
+        assert answer("odd") == (
+            "(known: t_x); 'odd' is a trigger; see explain_firing(3), its latest firing."
+        )
+        assert answer("b") == (
+            "(known: t_x); 'b' is a trigger that was never fired, and that these name: t_x."
+        )
+        assert answer("c") == "(known: t_x)."
+
     def test_a_task_or_an_instance_may_be_given_as_object(self) -> None:
         session = a_task(after=["a", "b"])
         session.fire("a")
@@ -517,6 +559,8 @@ class TestJson:
             "uid": "order:1",
             "name": "t_x#0",
             "task": "t_x",
+            "run": "x",
+            "using": None,
             "status": "unstarted",
             "created_at": "2026-11-21T12:00:00+00:00",
             "changed_at": "2026-11-21T12:00:00+00:00",
@@ -542,6 +586,7 @@ class TestJson:
                     "text": "it expires if it still waits (within PT1H)",
                     "is_over": False,
                 },
+                "out_of_reach": None,
             },
             "decision": None,
             "held": [held],
@@ -553,6 +598,9 @@ class TestJson:
             "failure": None,
             "not_before": None,
             "sends": 0,
+            "refusals": 0,
+            "hand_on_at": None,
+            "is_forgotten": False,
             "lease_until": None,
             "is_overdue": False,
             "lost": [],
@@ -626,6 +674,7 @@ class TestJson:
             ],
             "unheard": [{"name": "odd", "fired": 1, "latest": ref}],
             "phase": "open",
+            "ending": None,
         }
         assert task(session).to_json() == {"kind": "task", **found["tasks"][0]}
 
@@ -651,6 +700,7 @@ class TestJson:
                 "further": [],
                 "left_out": 0,
             },
+            "by_session": False,
         }
 
     def test_everything_of_a_long_life_is_plain(self) -> None:

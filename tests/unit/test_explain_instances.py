@@ -258,11 +258,42 @@ class TestDecided:
         assert (
             str(found)
             == """\
-t_x#0 is scheduled since 2026-11-21T12:00:05Z: no worker has started it yet
+t_x#0 is scheduled since 2026-11-21T12:00:05Z: no worker has started it yet (it runs x)
   created on 2026-11-21T12:00:00Z, made by firing 1 of a
   scheduled by firing 2 of b, 2026-11-21T12:00:05Z
   it holds: a (firing 1), b (firing 2)"""
         )
+
+    def test_what_is_scheduled_names_its_work_and_its_runner(self) -> None:
+        session = a_task(after=["a"], run="orders.tasks.mail", using="celery")
+        session.fire("a")
+        found = instance(session)
+        assert (found.run, found.using) == ("orders.tasks.mail", "celery")
+        assert summary(session).endswith("yet (it runs orders.tasks.mail, using celery)")
+        session = a_task(after=["a"], run="orders.tasks.mail")
+        session.fire("a")
+        assert instance(session).using is None
+        assert summary(session).endswith("yet (it runs orders.tasks.mail)")
+
+    def test_what_nobody_hands_on_again_is_told_a_minute_after_it_was_due(self) -> None:
+        session = a_task(after=["a"])
+        session.fire("a")
+        asked = "is 'manage.py triggers run' alive?"
+        session.move_on(120)
+        found = instance(session)
+        assert (found.hand_on_at, found.is_forgotten) == (after(60), False)
+        assert asked not in str(found)
+        session.move_on(1)
+        assert instance(session).is_forgotten
+        due = "it was to be handed on again on 2026-11-21T12:01:00Z; nobody has"
+        assert f"{due}: {asked}" in told(session, "t_x#0")
+        session.do(Recover())
+        assert not instance(session).is_forgotten
+        assert asked not in str(instance(session))
+        session.start("t_x#0")
+        session.move_on(3600)
+        found = instance(session)
+        assert (found.hand_on_at, found.is_forgotten, found.is_overdue) == (None, False, True)
 
     def test_a_worker_that_is_not_heard_of(self) -> None:
         session = a_task(after=["a"])

@@ -1172,6 +1172,139 @@ def test_loading_again_changes_nothing(session: Any) -> None:
     assert session.snapshot() == before
 
 
+# -- the end of a session -----------------------------------------------------------------------
+
+ENDING = {"t_x": {"after": ["a"]}, "t_end": {"after": ["sessionFinalized"]}}
+
+
+def endings(session: Any) -> int:
+    return fired(session).count(["sessionFinalized"])
+
+
+def test_the_end_is_fired_once_when_nothing_is_left(session: Any) -> None:
+    session.configure({**ENDING, "t_y": {"andEvery": "b"}}, False, True)
+    fire_all(session, "a b")
+    run(session, "t_x#0")
+    assert endings(session) == 0
+    run(session, "t_y#0")
+    assert fired(session)[-1] == ["sessionFinalized"]
+    assert last_fired(session) == {"sessionFinalized": {}}
+    assert statuses(session)["t_end#0"] == "scheduled"
+    session.fire("b")
+    run(session, "t_y#1")
+    assert endings(session) == 1
+
+
+def test_what_has_failed_or_not_begun_is_left(session: Any) -> None:
+    session.configure({**ENDING, "t_y": {"after": ["b"]}}, False, True)
+    session.fire("a")
+    run(session, "t_x#0")
+    assert endings(session) == 0
+    session.fire("b")
+    run_and_fail(session, "t_y#0")
+    assert endings(session) == 0
+    session.skip_failed("t_y#0")
+    assert endings(session) == 1
+
+
+def test_who_names_the_end_in_unless_is_left_and_who_waits_for_it_is_not(session: Any) -> None:
+    config = {
+        "t_y": {"after": ["a", "c"], "unless": ["sessionFinalized"]},
+        "t_end": {"after": ["a", {"any": ["sessionFinalized", "never"]}]},
+    }
+    session.configure({**ENDING, **config}, False, True)
+    session.fire("a")
+    run(session, "t_x#0")
+    assert endings(session) == 0
+    session.fire("c")
+    run(session, "t_y#0")
+    assert statuses(session)["t_end#0"] == "scheduled"
+
+
+def test_the_end_comes_after_what_waits_for_tasks_to_be_settled(session: Any) -> None:
+    config = {"t_sum": {"after": ["a", {"settled": "t_x"}]}}
+    session.configure({**ENDING, **config}, False, True)
+    session.fire("a")
+    run(session, "t_x#0")
+    assert (statuses(session)["t_sum#0"], endings(session)) == ("scheduled", 0)
+    run(session, "t_sum#0")
+    assert endings(session) == 1
+
+
+def test_a_deadline_may_be_the_end(session: Any) -> None:
+    session.configure({"t_x": {"after": ["a", "b"], "within": "PT10S"}}, False, True)
+    session.fire("a")
+    session.move_on(20)
+    session.fire("b")
+    assert fired(session)[-2:] == [["sessionFinalized"], ["b"]]
+    assert session.snapshot()["firings"][-2]["at"] == 10
+
+
+def test_a_firing_of_the_end_by_hand_is_the_end(session: Any) -> None:
+    session.configure(ENDING, False, True)
+    fire_all(session, "a sessionFinalized")
+    run(session, "t_x#0")
+    assert endings(session) == 1
+
+
+def test_without_a_task_to_do_the_end_comes_when_the_session_is_closed(session: Any) -> None:
+    session.configure({"t_end": {"after": ["sessionFinalized"]}}, False, True)
+    session.fire("a")
+    assert endings(session) == 0
+    session.close_session()
+    assert endings(session) == 1
+
+
+def test_in_a_closed_session_only_what_goes_on_is_left(session: Any) -> None:
+    config = {"t_wait": {"after": ["a", "never"]}, "t_never": {"after": ["never"]}}
+    session.configure({**ENDING, **config}, False, True)
+    session.fire("a")
+    session.close_session()
+    run_and_fail(session, "t_x#0")
+    assert endings(session) == 0
+    session.skip_failed("t_x#0")
+    assert endings(session) == 1
+
+
+def test_in_a_closed_session_what_time_may_change_is_left(session: Any) -> None:
+    config = {
+        "t_x": {"after": ["a", {"elapsed": "PT5S", "since": "a"}, "never"]},
+        "t_y": {"after": ["a", "never"], "within": "PT10S"},
+        "t_end": {"after": ["a", "sessionFinalized"], "within": "PT1H"},
+    }
+    session.configure(config, False, True)
+    session.fire("a")
+    session.close_session()
+    for seconds in (5, 5):
+        assert endings(session) == 0
+        session.move_on(seconds)
+        session.fire_due()
+    assert endings(session) == 1
+    assert statuses(session) == {"t_x#0": "unstarted", "t_y#0": "abandoned", "t_end#0": "scheduled"}
+
+
+def test_a_cancelled_session_has_no_end(session: Any) -> None:
+    session.configure(ENDING, False, True)
+    session.fire("a")
+    session.start("t_x#0")
+    session.cancel_session()
+    session.finish("t_x#0", {})
+    session.close_session()
+    assert endings(session) == 0
+
+
+def test_the_end_may_be_declared_late_and_taken_back(session: Any) -> None:
+    session.configure(ENDING, False, True)
+    session.configure({}, False, False)
+    session.fire("a")
+    run(session, "t_x#0")
+    assert endings(session) == 0
+    session.configure({}, False, None)
+    assert endings(session) == 0
+    session.configure({}, False, True)
+    assert endings(session) == 1
+
+
 def examples() -> Iterator[tuple[str, Callable[..., None]]]:
     """Return all examples, those of a table for each of its rows."""
     for name, test in list(globals().items()):

@@ -307,8 +307,10 @@ class OnlyTimersApplyWhatIsDue(LanguageSession):
 
 
 class ALaterTaskLooksAtNothing(LanguageSession):
-    def configure(self, config: Mapping[str, Any], apply_history: bool = False) -> None:
-        super().configure(config, apply_history)
+    def configure(
+        self, config: Mapping[str, Any], apply_history: bool = False, finalize: bool | None = None
+    ) -> None:
+        super().configure(config, apply_history, finalize)
         self.before = {task: {} for task in self.tasks}
 
 
@@ -322,10 +324,65 @@ class ALaterTaskLooksAtTheLatestThatPasses(LanguageSession):
 
 
 class TheFirstConfigurationSeesNothing(LanguageSession):
-    def configure(self, config: Mapping[str, Any], apply_history: bool = False) -> None:
+    def configure(
+        self, config: Mapping[str, Any], apply_history: bool = False, finalize: bool | None = None
+    ) -> None:
         firings, self.firings = self.firings, []
-        super().configure(config, apply_history)
+        super().configure(config, apply_history, finalize)
         self.firings = [*firings, *self.firings]
+
+
+class TheEndIsFiredAgain(LanguageSession):
+    def _has_ended(self) -> bool:
+        return any(
+            "sessionFinalized" in firing["names"] for firing in self.firings[self.fired_before :]
+        )
+
+
+class TheEndDoesNotWaitForWhatHasNotBegun(LanguageSession):
+    def _has_begun(self, task: str) -> bool:
+        return True
+
+
+class TheEndDoesNotWaitForFailures(LanguageSession):
+    def _is_unresolved(self, instance: Instance) -> bool:
+        return instance["status"] != "failed" and super()._is_unresolved(instance)
+
+
+class TheEndWaitsForWhoWaitsForIt(LanguageSession):
+    def _must_be_done(self, task: str) -> bool:
+        return True
+
+
+class TheEndDoesNotWaitForWhoNamesItInUnless(LanguageSession):
+    def _must_be_done(self, task: str) -> bool:
+        return "sessionFinalized" not in self._names(task)
+
+
+class AClosedSessionWaitsForEver(LanguageSession):
+    def _goes_on(self, instance: Instance) -> bool:
+        return self._is_unresolved(instance)
+
+
+class AClosedSessionDoesNotWaitForTime(LanguageSession):
+    def _goes_on(self, instance: Instance) -> bool:
+        return instance["status"] != "unstarted" and self._is_unresolved(instance)
+
+
+class WhatIsDeclaredStaysDeclared(LanguageSession):
+    def configure(
+        self, config: Mapping[str, Any], apply_history: bool = False, finalize: bool | None = None
+    ) -> None:
+        super().configure(config, apply_history, finalize or None)
+
+
+class EverySessionEnds(LanguageSession):
+    def _end(self) -> bool:
+        phase, self.phase = self.phase, "open" if self.phase == "cancelled" else self.phase
+        try:
+            return super()._end()
+        finally:
+            self.phase = phase
 
 
 BROKEN = [
@@ -395,12 +452,15 @@ def test_the_machine_notices_when_one_rule_is_broken(broken: type[LanguageSessio
     class Machine(ModelMachine):
         subject_class = broken
 
-    with pytest.raises((AssertionError, KeyError, ValueError)):
+    with pytest.raises((AssertionError, KeyError, ValueError)) as noticed:
         explore(
             Machine,
+            at_least=1,  # go on until it is noticed
+            interesting=("a difference",),
             max_examples=500,
             stateful_step_count=40,
             phases=[Phase.generate],
             report_multiple_bugs=False,
             database=None,
         )
+    assert "should have happened" not in str(noticed.value)

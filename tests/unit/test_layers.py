@@ -24,6 +24,7 @@ LAYERS = [
     ["judging", "explain"],
     ["locking", "transactions", "storages.session", "storages.whole", "storages.document"],
     ["storages", "storages.base", "runners.base", "runners"],
+    ["changes", "signals"],
     ["asynchronous", "heartbeat", "attempt", "outbox", "manager", "context", "arguments", "task"],
     ["models", "storages.failures", "storages.sql", "storages.configurations", "storages.rows"],
     ["storages.cache_server"],

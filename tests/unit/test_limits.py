@@ -189,8 +189,9 @@ def test_warnings_are_logged_long_before_the_limit_once_each(
         if found := warnings_of(caplog):
             seen[number] = found
     assert list(seen) == [50, 80, 95]
+    session = repr(manager.storage.uid)
     assert seen[80] == [
-        "The session has recorded 80 of the 100 firings that it may; then fire refuses"
+        f"Session {session} has recorded 80 of the 100 firings that it may; then fire refuses"
     ]
 
 

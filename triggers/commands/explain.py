@@ -80,7 +80,8 @@ class Explain(Subcommand):
             manager: TriggerManager = get_trigger_manager(uid, options["using"])
             if seq is not None:
                 return manager.explain_firing(seq)
-            explanation = manager.explain(options["what"])
+            what: str | None = options["what"]
+            explanation = manager.explain(what)
         except InstanceNotFound as error:
             raise CommandError(f"There is no instance {error}.") from None
         except (
@@ -94,7 +95,7 @@ class Explain(Subcommand):
         ) as error:
             raise CommandError(str(error)) from None
         if isinstance(explanation, SessionExplanation) and explanation.is_empty:
-            if explanation.phase is not Phase.OPEN:
+            if explanation.phase is not Phase.OPEN or explanation.ending is not None:
                 return explanation
             where = f"the {manager.storage.name} storage of {options['using']!r}"
             raise CommandError(f"There is no session {uid!r} in {where}. Is the uid right?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import select
 import signal
 import socket
@@ -19,7 +18,7 @@ from triggers import supervisor
 from triggers.commands.base import Subcommand
 from triggers.exceptions import SettingsError, StorageUnavailable, UnknownBackend
 from triggers.rounds import aliases
-from triggers.supervisor import Passed
+from triggers.supervisor import LONGEST_INTERVAL, Passed
 
 
 class Run(Subcommand):
@@ -130,6 +129,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not seconds > 0 or math.isinf(seconds):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    if not 0 < seconds <= LONGEST_INTERVAL:
+        wanted = f"a number of seconds above 0 and up to {LONGEST_INTERVAL:,.0f}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return seconds

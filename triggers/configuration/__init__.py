@@ -40,6 +40,8 @@ __all__ = [
     "OUTCOMES",
     "Configuration",
     "Problems",
+    "check_finalize",
+    "check_flags",
     "check_outcomes",
     "parse",
     "restore",
@@ -55,6 +57,9 @@ Problems = list[tuple[str, str]]
 DEEPEST = 64
 """Lists and mappings that a condition or filter may have around one another (32 groups)."""
 
+_FINALIZES = "#finalizes"
+"""Stands in the text of a configuration whose session finalizes; no task can have this name."""
+
 _CONDITIONS = frozenset({"after", "unless", "when"})
 _KEPT = 256
 _KEPT_LENGTH = 64 * 1024
@@ -69,11 +74,13 @@ class Configuration:
     """All tasks of a session, in order, with the text that identifies them.
 
     :ivar tasks: task configurations by name.
+    :ivar finalizes: whether the session fires ``sessionFinalized`` when nothing is left to do.
     :ivar body: the same as JSON text; sessions with the same text share one stored copy.
     :ivar digest: SHA-256 of ``body``, in hexadecimal.
     """
 
     tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
+    finalizes: bool = False
     body: str = payload.EMPTY
     digest: str = hashlib.sha256(payload.EMPTY.encode()).hexdigest()
 
@@ -83,9 +90,14 @@ class Configuration:
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def merged_with(self, newer: Configuration) -> Configuration:
-        """This configuration with the tasks of another added, or replaced in their place."""
-        return _from_tasks({**self.tasks, **newer.tasks})
+    def merged_with(self, newer: Configuration, *, finalize: bool | None = None) -> Configuration:
+        """This configuration with the tasks of another added, or replaced in their place.
+
+        :param finalize: whether its session finalizes; ``None``: as before.
+        :raises ConfigurationError: ``finalize`` is something else.
+        """
+        finalizes = self.finalizes if check_finalize(finalize) is None else bool(finalize)
+        return _from_tasks({**self.tasks, **newer.tasks}, finalizes)
 
 
 def schema() -> dict[str, Any]:
@@ -122,6 +134,31 @@ def parse(raw: Any) -> Configuration:
     return parsed
 
 
+def check_finalize(finalize: Any) -> bool | None:
+    """Return whether a session is declared to finalize; ``None``: nothing is said of it.
+
+    :raises ConfigurationError: it is something else.
+    """
+    if finalize is None or isinstance(finalize, bool):
+        return finalize
+    reason = f"expected True, False, or None for as before, got {shape.kind(finalize)}"
+    raise ConfigurationError([("finalize", reason)])
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither true nor false, as a text from a form would count as true.
+
+    :raises ConfigurationError: some of these are.
+    """
+    problems = [
+        (name, f"expected True or False, got {shape.kind(value)}")
+        for name, value in flags.items()
+        if not isinstance(value, bool)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
 def check_outcomes(configuration: Configuration) -> None:
     """Refuse what asks for a task, or for an outcome of a task, that does not exist.
 
@@ -131,12 +168,15 @@ def check_outcomes(configuration: Configuration) -> None:
     :raises ConfigurationError: there is such a thing.
     """
     _refuse(rules.problems_of_session(configuration.tasks))
+    if configuration.finalizes:
+        _refuse(rules.problems_of_finalizing(configuration.tasks))
 
 
 def restore(body: str) -> Configuration:
     """The configuration that was stored as this text."""
-    directives_by_task = payload.decode(body)
-    return _from_tasks({name: _task(name, each) for name, each in directives_by_task.items()})
+    stored = payload.decode(body)
+    finalizes = stored.pop(_FINALIZES, False)
+    return _from_tasks({name: _task(name, each) for name, each in stored.items()}, finalizes)
 
 
 def _refuse(problems: Iterator[Problem]) -> None:
@@ -145,10 +185,12 @@ def _refuse(problems: Iterator[Problem]) -> None:
         raise ConfigurationError(list(found))
 
 
-def _from_tasks(tasks: Mapping[str, TaskConfig]) -> Configuration:
-    body = payload.dump({name: dict(task.directives) for name, task in tasks.items()})
+def _from_tasks(tasks: Mapping[str, TaskConfig], finalizes: bool = False) -> Configuration:
+    stored: dict[str, Any] = {_FINALIZES: True} if finalizes else {}
+    stored.update((name, dict(task.directives)) for name, task in tasks.items())
+    body = payload.dump(stored)
     digest = hashlib.sha256(body.encode("utf-8")).hexdigest()
-    return Configuration(tasks=dict(tasks), body=body, digest=digest)
+    return Configuration(tasks=dict(tasks), finalizes=finalizes, body=body, digest=digest)
 
 
 def _task(name: str, directives: Mapping[str, Any]) -> TaskConfig:

@@ -13,7 +13,7 @@ from triggers.conditions.registered import get_predicate, get_provider
 from triggers.configuration.names import is_plain, members_of, names_beside_from, names_of_task
 from triggers.configuration.shape import Problem, Rendered, why_no_duration
 from triggers.exceptions import InvalidPayload, PayloadTooLarge, UnregisteredFunction
-from triggers.types import NAME_LIMIT, TaskConfig
+from triggers.types import NAME_LIMIT, SESSION_FINALIZED, TaskConfig
 
 OUTCOMES = ("failed", "skipped", "abandoned", "expired", "ended")
 """What may stand behind ``t_x:`` in the name of a trigger."""
@@ -112,6 +112,16 @@ def problems_of_session(tasks: Mapping[str, TaskConfig]) -> Iterator[Problem]:
                 if is_of_args(path):
                     place = (name, "when", trigger, path)
                     yield from _in_args(path, trigger, tasks, place)
+
+
+def problems_of_finalizing(tasks: Mapping[str, TaskConfig]) -> Iterator[Problem]:
+    """Why a session of these tasks cannot fire that it is finalized."""
+    if SESSION_FINALIZED in tasks:
+        reason = (
+            "a session that finalizes fires this name itself, so no task may have it; call the "
+            "task otherwise, or leave 'finalize' out"
+        )
+        yield Problem((SESSION_FINALIZED,), reason)
 
 
 def _in_args(

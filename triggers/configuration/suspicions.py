@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from triggers.configuration.likeness import meant_by
 from triggers.configuration.names import Fact, facts_of, is_certain, is_plain, members_of
-from triggers.types import KNOWN_DIRECTIVES, TaskConfig
+from triggers.types import KNOWN_DIRECTIVES, SESSION_FINALIZED, TaskConfig
 
 if TYPE_CHECKING:
     from triggers.configuration import Configuration
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield (task name, reason) for what can be stored but is hardly meant.
 
-    A task that will hardly ever run, a directive that is probably misspelled, and a trigger that
-    stands twice in a group.
+    A task that will hardly ever run, a directive that is probably misspelled, a trigger that
+    stands twice in a group, and a task that keeps its session from being finalized.
     """
     tasks = configuration.tasks
+    if configuration.finalizes:
+        yield from _held_up(configuration)
     needs: dict[str, list[str]] = {}
     for name, task in tasks.items():
         facts = _facts(task)
@@ -97,6 +99,26 @@ def _repeated(task: TaskConfig) -> Iterator[str]:
                         f"{name!r} stands more than once in a group of its {key!r}, and one "
                         "firing is enough for all of them; firings are counted with 'times'"
                     )
+
+
+def _held_up(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Tasks that begin only after the end of the session, which waits for them."""
+    tasks = configuration.tasks
+    needed = {
+        name: {fact[1] for fact in _facts(task) if fact[0] == "held"}
+        for name, task in tasks.items()
+    }
+    late, found = {SESSION_FINALIZED}, set[str]()
+    while more := {name for name in tasks.keys() - found if late & needed[name]}:
+        found |= more
+        late.update(f"{name}{outcome}" for name in more for outcome in ("", ":failed", ":skipped"))
+    for name, task in tasks.items():
+        if name in found and SESSION_FINALIZED not in task.after:
+            yield (
+                name,
+                f"runs only after {SESSION_FINALIZED!r}, but does not name it in its 'after'; so "
+                "the session waits for it, and is never finalized unless it is closed",
+            )
 
 
 def _tasks_needed(facts: set[Fact]) -> set[str]:

@@ -14,8 +14,12 @@ as an argument, so a decision can be repeated safely when a commit met a conflic
 ``draft``           what a decision changes, and how it sees the session meanwhile
 ``rules``           the rules of a firing: who takes it, who is created, ready or ruled out
 ``rest``            what follows by itself: outcomes, tasks that are settled, time
+``finalizing``      when a session says that nothing is left to do in it
 ``events``          what can happen to a session, one value each
 ``configuring``     one of these: tasks are added or replaced
+``replacing``       what becomes of the instances of a task that is replaced
+``previewing``      what a configuration would do, decided and not committed
+``seeing``          seeing to it that a decision knows all that it looks at
 ``lifecycle``       what workers do to an instance: claim, finish, fail, retry
 ``recovering``      what recovery does about what was committed, and not carried out
 ``phases``          how a session is closed, cancelled, and removed

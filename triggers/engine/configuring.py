@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from triggers.configuration import Configuration, check_outcomes
 from triggers.engine.draft import Draft, Planned, names_after
 from triggers.engine.events import Event
 from triggers.engine.plan import Plan, TaskPlan, compile_plan
+from triggers.engine.replacing import Carried, Replacement, must_see_begun
 from triggers.engine.rest import come_to_rest, conclude, pass_own_time
-from triggers.engine.rules import (
-    cause_of,
-    passes_filter,
-    question_again,
-    settle,
-    take,
-    tell_carried,
-)
-from triggers.engine.state import NO_HOOKS, Hooks, InstanceKey, MustSeeMore, Reads, Transition
-from triggers.types import FireResult, Firing, Instance, Phase, Status, split_instance_name
+from triggers.engine.rules import cause_of, passes_filter, take
+from triggers.engine.seeing import ask_filters, see_causes, see_firings
+from triggers.engine.state import NO_HOOKS, Hooks, Reads, Transition
+from triggers.exceptions import ReplacementRefused
+from triggers.types import FireResult, Firing, Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +22,15 @@ class Configure(Event):
     """Tasks were added or replaced. Outcome: a :class:`~triggers.types.FireResult`.
 
     :ivar apply_history: let the new tasks take what was fired before they came.
+    :ivar finalize: whether the session fires ``sessionFinalized`` when nothing is left to do;
+        ``None``: as before.
     :ivar manager: name of the manager class that looks after the session.
     """
 
     configuration: Configuration
     manager: str | None = None
     apply_history: bool = False
+    finalize: bool | None = None
     hooks: Hooks = NO_HOOKS
     opens_session = True
     refused_when = frozenset(Phase) - {Phase.OPEN}
@@ -46,10 +44,23 @@ class Configure(Event):
             counts=tasks,
             waiting=tuple(name for name in tasks if name in plan.tasks),
             latest=tuple(sorted(recorded)),
+            unresolved=any(
+                must_see_begun(merged.tasks[name], plan.tasks[name])
+                for name in tasks
+                if name in plan.tasks
+            ),
             history=self._sees_history(plan),
         )
 
     def apply(self, draft: Draft) -> Transition:
+        return self.configure(draft)[0]
+
+    def configure(self, draft: Draft) -> tuple[Transition, list[Carried]]:
+        """What it does, and what becomes of the waiting instances of tasks that are replaced.
+
+        :raises ConfigurationError: it does not fit the tasks that the session has.
+        :raises ReplacementRefused: instances of a task that is replaced are in the way.
+        """
         before, plan = draft.plan, self._merged(draft.plan)
         check_outcomes(plan.configuration)
         made = len(draft.created), len(draft.scheduled), len(draft.abandoned)
@@ -57,12 +68,22 @@ class Configure(Event):
         fresh = frozenset(name for name in self.configuration.tasks if not draft.count(name))
         if self._sees_history(before):
             self._take_history(draft, fresh)
-        for name in self.configuration.tasks:
-            if name not in before.tasks or plan.tasks[name].config != before.tasks[name].config:
-                if name not in fresh or not self._sees_history(before):
-                    self._look_back(draft, name, before)
-                if name in before.tasks:
-                    self._carry_over(draft, name, before)
+        changed = [
+            name
+            for name in self.configuration.tasks
+            if name not in before.tasks or plan.tasks[name].config != before.tasks[name].config
+        ]
+        for name in changed:
+            if name not in fresh or not self._sees_history(before):
+                self._look_back(draft, name, before)
+        # Of a task without instances, all that there is now has just been made for the new one.
+        replaced = [name for name in changed if name in before.tasks and name not in fresh]
+        replacements = [Replacement(draft, name, before) for name in replaced]
+        objections = [each for replacement in replacements for each in replacement.objections()]
+        if objections:
+            raise ReplacementRefused(objections)
+        for replacement in replacements:
+            replacement.apply()
         come_to_rest(draft)
         outcome = FireResult(
             created=tuple(names_after(draft.created, made[0])),
@@ -70,15 +91,17 @@ class Configure(Event):
             abandoned=tuple(names_after(draft.abandoned, made[2])),
         )
         known = draft.state.manager
-        return conclude(
+        transition = conclude(
             draft,
             configured=plan.configuration != before.configuration,
             manager=self.manager if self.manager != known else None,
             outcome=outcome,
         )
+        return transition, [each for replacement in replacements for each in replacement.carried]
 
     def _merged(self, plan: Plan) -> Plan:
-        return compile_plan(plan.configuration.merged_with(self.configuration))
+        merged = plan.configuration.merged_with(self.configuration, finalize=self.finalize)
+        return compile_plan(merged)
 
     def _sees_history(self, plan: Plan) -> bool:
         return self.apply_history or not plan.tasks
@@ -114,7 +137,7 @@ class Configure(Event):
         wanted = [
             each
             for each in task.names
-            if each in task.tracked and (known is None or known.chooses(each) != task.chooses(each))
+            if each in task.tracked and (known is None or _chooses_anew(task, known, each))
         ]
         seqs = {each: max(draft.latest(old) for old in plan.recorded_as(each)) for each in wanted}
         firings = see_firings(draft, {seq for seq in seqs.values() if seq})
@@ -124,23 +147,6 @@ class Configure(Event):
         for each, seq in seqs.items():
             passes = bool(seq) and passes_filter(draft, task, each, found[seq])
             draft.passed[name, each] = seq if passes else 0
-
-    def _carry_over(self, draft: Draft, name: str, before: Plan) -> None:
-        """Let the waiting instances of a replaced task wait on under its new conditions."""
-        task = draft.plan.tasks[name]
-        waiting = [
-            instance
-            for instance in {**draft.state.instances, **draft.instances}.values()
-            if instance.task == name and instance.status is Status.UNSTARTED
-        ]
-        known = before.tasks[name]
-        newly = [each for each in task.names if each not in known.names]
-        seen = {each: draft.latest_for(task, each) for each in newly}
-        seen = {each: seq for each, seq in seen.items() if seq}
-        for instance in sorted(waiting, key=lambda each: each.number):
-            settle(draft, task, task.carrying(without_burst(instance, task, known), seen))
-        if waiting:
-            tell_carried(draft, task, seen)
 
 
 def planned_again(draft: Draft, firing: Firing) -> Planned:
@@ -153,60 +159,10 @@ def planned_again(draft: Draft, firing: Firing) -> Planned:
     )
 
 
-def see_firings(draft: Draft, seqs: Iterable[int]) -> list[Firing]:
-    """These firings, in their order.
+def _chooses_anew(task: TaskPlan, known: TaskPlan, name: str) -> bool:
+    """Whether what was kept as the latest firing that passed says nothing under a new task.
 
-    :raises MustSeeMore: some of them have not been read.
+    Another length of the same pause lets it stand: it is still the last one that was taken.
     """
-    seqs = sorted(seqs)
-    missing = tuple(seq for seq in seqs if not draft.knows_firing(seq))
-    if missing:
-        raise MustSeeMore(Reads(firings=missing))
-    return [draft.firing(seq) for seq in seqs]
-
-
-def see_causes(draft: Draft, firings: Iterable[Firing]) -> None:
-    """See to it that the instances are known whose outcomes these firings are.
-
-    :raises MustSeeMore: some of them have not been read.
-    """
-    keys = {split_instance_name(each.cause) for each in firings if each.cause}
-    _see_instances(draft, keys)
-    _see_instances(draft, {(key[0], draft.instance(key).lineage) for key in keys})
-
-
-def _see_instances(draft: Draft, keys: set[InstanceKey]) -> None:
-    missing = tuple(sorted(key for key in keys if not draft.knows_instance(key)))
-    if missing:
-        raise MustSeeMore(Reads(instances=missing))
-
-
-def ask_filters(draft: Draft, firings: Iterable[Firing]) -> None:
-    """See to it that filters have been asked about these firings.
-
-    :raises Unjudged: they have not.
-    """
-    asked = [each for each in firings if draft.plan.asks_about(_names_of(draft, each))]
-    draft.verdicts.require(draft.plan, [question_again(draft, each) for each in asked])
-
-
-def _names_of(draft: Draft, firing: Firing) -> tuple[str, ...]:
-    return draft.plan.names_of(firing.trigger, firing.also)
-
-
-def without_burst(instance: Instance, task: TaskPlan, known: TaskPlan) -> Instance:
-    """An instance that holds of each name what it may under another configuration of its task.
-
-    A burst that lasts goes on only if its name is still debounced; if not, its last firing counts.
-    """
-    counted = {
-        name: seqs
-        for name, seqs in instance.counted.items()
-        if (task.replaces(name) if known.replaces(name) else name in task.counts)
-    }
-    newest = {
-        name: seqs[-1]
-        for name, seqs in instance.counted.items()
-        if name not in counted and name in task.fresh
-    }
-    return instance.but(counted=counted, taken={**instance.taken, **newest})
+    (new, pause), (old, known_pause) = task.chooses(name), known.chooses(name)
+    return name not in known.names or new != old or (pause is None) != (known_pause is None)

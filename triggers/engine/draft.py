@@ -86,6 +86,12 @@ class Draft:
     :param now: the session's time for this decision, aware UTC.
     :param hooks: hooks that the manager overrides; a mark is left for each call due to them.
     :param verdicts: what filters said about the firings of this decision.
+
+    :ivar phase: the session's phase from now on.
+    :ivar is_stirred: whether something has changed that may let the session come to its end.
+    :ivar is_ending: whether the session itself is firing that it is finalized.
+    :ivar is_deferred: whether a firing is decided that was recorded before.
+    :ivar done: refs of the marks that this decision removes.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class Draft:
         self.created: dict[InstanceKey, None] = {}
         self.scheduled: dict[InstanceKey, None] = {}
         self.abandoned: dict[InstanceKey, None] = {}
+        self.previous: dict[InstanceKey, Status | None] = {}
         self.pending: list[Pending] = []
         self.passed: dict[tuple[str, str], int] = {}
         self.queue: deque[Planned] = deque()
@@ -114,6 +121,11 @@ class Draft:
         self.restless: dict[InstanceKey, None] = {}
         self.asking: list[InstanceKey] = []
         self.timers: list[tuple[datetime, int, int, str]] | None = None
+        self.phase = state.phase
+        self.is_stirred = False
+        self.is_ending = False
+        self.is_deferred = False
+        self.done: set[str] = set()
         self.is_at_rest = False
         self.deciding: int | None = None
         self._own_firings: dict[int, Firing] = {}
@@ -128,16 +140,8 @@ class Draft:
         number = self.count(task)
         self._counts[task] = number + 1
         self.created[task, number] = None
-        made: dict[str, Any] = {
-            "task": task,
-            "number": number,
-            "status": Status.UNSTARTED,
-            "created_at": self.now,
-            "changed_at": self.now,
-            "lineage": number,
-            **fields,
-        }
-        return Instance(**made)
+        self.previous[task, number] = None
+        return Instance.new(task, number, self.now, **fields)
 
     def moved(self, instance: Instance, status: Status, **fields: Any) -> Instance:
         """The instance with another status; scheduling makes it due for re-sending.
@@ -145,10 +149,13 @@ class Draft:
         :raises InvalidTransition: the table of transitions forbids it.
         """
         check_transition(instance.name, instance.status, status)
+        self.previous.setdefault((instance.task, instance.number), instance.status)
         changes: dict[str, Any] = {"token": None, "timer_at": None, "due_at": None, **fields}
         if status is Status.SCHEDULED:
-            start = max(self.present, instance.not_before or self.present)
-            is_short = start - self.present <= LONGEST_COUNTDOWN
+            start = self.present
+            if instance.not_before is not None:
+                start = max(start, instance.not_before)
+            is_short = start is self.present or start - self.present <= LONGEST_COUNTDOWN
             changes["due_at"] = start + RESEND_AFTER if is_short else start
             self.scheduled[instance.task, instance.number] = None
         return instance.but(status=status, changed_at=self.now, **changes)
@@ -248,7 +255,8 @@ class Draft:
     def latest_for(self, task: TaskPlan, name: str) -> int:
         """Sequence number of the latest firing that passed a task's filter, or 0."""
         if name not in task.tracked:
-            return max(self.latest(trigger) for trigger in self.plan.recorded_as(name))
+            triggers = self.plan.recorded_as(name)
+            return max(map(self.latest, triggers)) if len(triggers) > 1 else self.latest(name)
         key = (task.config.name, name)
         known = self.passed.get(key)
         if known is None and self._sees_earlier:
@@ -277,7 +285,7 @@ class Draft:
 
     def holdings(self, instance: Instance) -> Holdings:
         """What conditions may know about an instance."""
-        if not self.state.is_whole:
+        if not self.state.is_whole and self.plan.tasks[instance.task].looks_up:
             self.see_held([instance])
         return Holdings(instance, self.now, self.firing, self.is_settled)
 
@@ -312,6 +320,7 @@ class Draft:
     def replace_plan(self, plan: Plan) -> None:
         """Decide under another configuration from here on."""
         self.plan = plan
+        self.is_stirred = True
         self._awaiting.clear()
         for key, instance in self.instances.items():
             for trigger in plan.tasks[instance.task].open_names(instance):
@@ -343,6 +352,7 @@ class Draft:
             scheduled=self.scheduled,
             passed=self.passed,
             pending=self.pending,
+            previous=self.previous,
             **fields,
         )
 
@@ -356,6 +366,8 @@ class Draft:
         return takers
 
 
-def names_after(keys: Mapping[InstanceKey, None], start: int = 0) -> list[str]:
+def names_after(keys: Mapping[InstanceKey, None], start: int = 0) -> tuple[str, ...]:
     """Names of the instances from the ``start``-th of these keys on."""
-    return [f"{task}#{number}" for task, number in islice(keys, start, None)]
+    if len(keys) == start:
+        return ()
+    return tuple([f"{task}#{number}" for task, number in islice(keys, start, None)])

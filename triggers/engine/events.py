@@ -51,6 +51,7 @@ def decide(
         now = state.clock
     draft = Draft(state, now, event.hooks, verdicts)
     pass_time(draft, event.until or now)
+    draft.is_deferred = event.deferred
     return event.apply(draft)
 
 
@@ -78,6 +79,9 @@ class Event(ABC):
 
     until: datetime | None = None
     """The moment until which time has passed, if not the present."""
+
+    deferred: bool = False
+    """Whether it was recorded before, and is decided now."""
 
     @property
     def firings(self) -> int:
@@ -184,6 +188,8 @@ class Fire(Event):
             if known is not None:
                 if not payload.is_same(draft.state.firings[known].kwargs, self.kwargs):
                     raise IdempotencyConflict(self.trigger, self.key, known)
+                if self.settles is not None:
+                    ask_all(draft, self.settles)
                 return conclude(draft, outcome=FireResult(seq=known, duplicate=True), done=done)
         phase = draft.state.phase
         if phase is Phase.CANCELLED and self.settles is not None:
@@ -203,14 +209,16 @@ class Fire(Event):
         )
         seq = fire(draft, planned).seq
         if self.settles is not None:
-            ask_all(draft)
+            ask_all(draft, self.settles)
         come_to_rest(draft)
         result = FireResult(
             seq=seq,
-            created=tuple(names_after(draft.created, before[0])),
-            scheduled=tuple(names_after(draft.scheduled, before[1])),
-            abandoned=tuple(names_after(draft.abandoned, before[2])),
+            created=names_after(draft.created, before[0]),
+            scheduled=names_after(draft.scheduled, before[1]),
+            abandoned=names_after(draft.abandoned, before[2]),
         )
+        if not done:
+            return draft.transition(outcome=result)
         return conclude(draft, outcome=result, done=done)
 
 

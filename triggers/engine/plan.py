@@ -25,7 +25,7 @@ from triggers.conditions.tree import (
     condition_of,
 )
 from triggers.configuration import Configuration
-from triggers.types import Instance, Status, TaskConfig
+from triggers.types import SESSION_FINALIZED, Instance, Status, TaskConfig
 
 SETTLED = ":settled"
 """Ends the name under which waiting instances are indexed that ask whether a task is settled."""
@@ -190,7 +190,10 @@ class TaskPlan:
 class Plan:
     """All tasks of a configuration, and who listens to which trigger, in configuration order.
 
-    :ivar watched: tasks of which others wait that they are settled.
+    :ivar settling: tasks of which others wait that they are settled.
+    :ivar finishing: the tasks that must be done before the session fires that it is finalized: all
+        but those that wait for that; none if it does not finalize.
+    :ivar watched: all of these, whose unsettled instances are kept track of.
     :ivar is_timed: whether time alone can change an instance of some task.
     """
 
@@ -198,6 +201,8 @@ class Plan:
     tasks: Mapping[str, TaskPlan]
     listeners: Mapping[str, tuple[TaskPlan, ...]]
     positions: Mapping[str, int]
+    settling: frozenset[str] = frozenset()
+    finishing: frozenset[str] = frozenset()
     watched: frozenset[str] = frozenset()
     is_timed: bool = False
     _takers: dict[tuple[str, ...], tuple[tuple[TaskPlan, tuple[str, ...]], ...]] = field(
@@ -214,8 +219,14 @@ class Plan:
 
     def reserved_for(self, trigger: str) -> str | None:
         """The task whose outcome this name stands for (``t_x:failed``), if there is one."""
-        task, mark, _outcome = trigger.partition(":")
-        return task if mark and task in self.tasks else None
+        if ":" not in trigger:
+            return None
+        task, _mark, _outcome = trigger.partition(":")
+        return task if task in self.tasks else None
+
+    def fires_itself(self, names: tuple[str, ...]) -> bool:
+        """Whether the session fires these names when it is finalized."""
+        return self.configuration.finalizes and names == (SESSION_FINALIZED,)
 
     def names_of(self, trigger: str, also: tuple[str, ...] = ()) -> tuple[str, ...]:
         """All names of a firing: those given, and what each brings with it."""
@@ -230,8 +241,10 @@ class Plan:
 
     def recorded_as(self, name: str) -> tuple[str, ...]:
         """The triggers under which a firing may be recorded that has this name."""
-        task, mark, outcome = name.partition(":")
-        if not mark or task not in self.tasks:
+        if ":" not in name:
+            return (name,)
+        task, _mark, outcome = name.partition(":")
+        if task not in self.tasks:
             return (name,)
         brought = [each for each, others in OUTCOMES.items() if outcome in others]
         return (name, *(f"{task}:{each}" if each else task for each in brought))
@@ -277,14 +290,25 @@ def compile_plan(configuration: Configuration) -> Plan:
     for task in tasks.values():
         for trigger in task.names:
             listeners.setdefault(trigger, []).append(task)
+    finishing = _finishing(configuration)
+    settling = frozenset(watched for task in tasks.values() for watched in task.watches)
     return Plan(
         configuration=configuration,
         tasks=tasks,
         listeners={trigger: tuple(found) for trigger, found in listeners.items()},
         positions={name: position for position, name in enumerate(tasks)},
-        watched=frozenset(watched for task in tasks.values() for watched in task.watches),
+        settling=settling,
+        finishing=finishing,
+        watched=settling | finishing,
         is_timed=any(task.is_timed for task in tasks.values()),
     )
+
+
+def _finishing(configuration: Configuration) -> frozenset[str]:
+    if not configuration.finalizes:
+        return frozenset()
+    tasks = configuration.tasks.items()
+    return frozenset(name for name, task in tasks if SESSION_FINALIZED not in task.after)
 
 
 def _task_plan(config: TaskConfig) -> TaskPlan:

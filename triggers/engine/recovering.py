@@ -70,7 +70,7 @@ class Done(Event):
     def apply(self, draft: Draft) -> Transition:
         known = draft.state.pending.get(self.ref)
         if known is not None and known.kind == "cascade":
-            ask_all(draft)
+            ask_all(draft, self.ref)
         return conclude(draft, done=() if known is None else (self.ref,))
 
 

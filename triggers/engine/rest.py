@@ -2,8 +2,9 @@
 
 Outcomes of one transition are decided after one another, first in, first out. When none is left,
 the transition is *at rest*, and only then instances are looked at that wait for tasks to be
-settled. Time passes before anything else happens in a transition: what has become due in a session
-is decided in order, each at its own time, as if a process had been there.
+settled; and after these, whether the session is at its end (:mod:`triggers.engine.finalizing`).
+Time passes before anything else happens in a transition: what has become due in a session is
+decided in order, each at its own time, as if a process had been there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from heapq import heapify, heappop
 from typing import Any
 
 from triggers.engine.draft import Draft
+from triggers.engine.finalizing import finalize
 from triggers.engine.plan import SETTLED
 from triggers.engine.rules import ask_about, fire, settle
 from triggers.engine.state import MustSeeMore, Reads, Transition
@@ -25,13 +27,17 @@ Timer = tuple[datetime, int, int, str]
 def come_to_rest(draft: Draft) -> None:
     """Decide everything that follows from what the draft holds."""
     asked = 0
-    while draft.queue or draft.restless or draft.touched or draft.asking:
+    while True:
+        draft.is_stirred |= bool(draft.touched)
         if draft.queue:
             if len(draft.queue) > asked:
                 ask_about(draft, draft.queue)
                 asked = len(draft.queue)
             asked -= 1
             fire(draft, draft.queue.popleft())
+        elif not (draft.restless or draft.touched or draft.asking):
+            if not finalize(draft):
+                return
         elif draft.has_left_cascades:
             # They are still to be decided, and who decides them asks all.
             draft.restless, draft.touched, draft.asking = {}, {}, []
@@ -39,9 +45,14 @@ def come_to_rest(draft: Draft) -> None:
             _ask_again(draft)
 
 
-def ask_all(draft: Draft) -> None:
-    """Have every instance looked at that waits for a task to be settled, or not to be."""
-    for task in draft.plan.watched:
+def ask_all(draft: Draft, cascade: str) -> None:
+    """Have every instance looked at that waits for a task to be settled, or not to be.
+
+    :param cascade: ref of the mark that was left for a cascade, which is being decided.
+    """
+    draft.done.add(cascade)
+    draft.is_stirred = True
+    for task in draft.plan.settling:
         draft.restless.update(dict.fromkeys(draft.awaiting(task + SETTLED)))
 
 
@@ -50,6 +61,8 @@ def conclude(draft: Draft, **fields: Any) -> Transition:
 
     :param fields: further fields of the transition, such as ``outcome``.
     """
+    draft.phase = fields.get("phase", draft.phase)
+    draft.done.update(fields.get("done", ()))
     come_to_rest(draft)
     return draft.transition(**fields)
 
@@ -106,7 +119,7 @@ def _ask_again(draft: Draft) -> None:
     if draft.restless or draft.touched:
         asking = {**dict.fromkeys(draft.asking), **draft.restless}
         for task in draft.touched:
-            if draft.is_settled(task):
+            if task in draft.plan.settling and draft.is_settled(task):
                 asking.update(dict.fromkeys(draft.awaiting(task + SETTLED)))
         draft.restless, draft.touched = {}, {}
         positions = draft.plan.positions

@@ -44,7 +44,8 @@ def fire(draft: Draft, planned: Planned) -> Firing:
         firing = replace(firing, refused=refused)
     draft.firings.append(firing)
     if planned.is_heard and "post_fire" in draft.hooks.names:
-        data = {"trigger": firing.trigger, "scheduled": names_after(draft.scheduled, scheduled)}
+        ready = list(names_after(draft.scheduled, scheduled))
+        data = {"trigger": firing.trigger, "scheduled": ready}
         draft.mark("post_fire", str(firing.seq), data)
     return firing
 
@@ -236,7 +237,8 @@ def _offer(
     name, and_every = task.config.name, task.config.and_every
     waiting = takers.get(name, {})
     is_another = and_every is not None and and_every in names
-    draft.see_held(draft.instance((name, number)) for number in waiting)
+    if task.looks_up:
+        draft.see_held(draft.instance((name, number)) for number in waiting)
     for number in sorted(waiting):
         instance = draft.instance((name, number))
         if _has_expired(draft, task, instance):
@@ -244,7 +246,7 @@ def _offer(
             abandon(draft, instance, "expired")
             continue
         wanted = [each for each in waiting[number] if each in names]
-        if not task.is_plain:
+        if task.counts:
             facts = draft.holdings(instance)
             wanted = [each for each in wanted if task.wants(each, instance, facts)]
         if not wanted:
@@ -260,7 +262,9 @@ def _offer(
         if made.number == 0:
             # What was before the task, or did not reach it; of what came later it was told.
             tell_carried(draft, task, carried)
-        settle(draft, task, task.taking(task.carrying(made, carried), names, seq, depth))
+        if carried:
+            made = task.carrying(made, carried)
+        settle(draft, task, task.taking(made, names, seq, depth))
 
 
 def _refusal(draft: Draft, task: TaskPlan, name: str, firing: Firing) -> str | None:
@@ -296,7 +300,8 @@ def question_of(
     arguments = None
     if cause is not None and draft.plan.asks_about_arguments(names):
         arguments = payload.dump(arguments_of(draft, cause))
-    return Question(names, kwargs, cause is not None, arguments)
+    is_inner = cause is not None or (draft.is_ending and draft.plan.fires_itself(names))
+    return Question(names, kwargs, is_inner, arguments)
 
 
 def question_again(draft: Draft, firing: Firing) -> Question:
@@ -327,7 +332,7 @@ def arguments_of(draft: Draft, key: InstanceKey) -> dict[str, Any]:
     instance, config = draft.instance(key), draft.plan.tasks[key[0]].config
     kwargs = payload.decode(instance.replacement or payload.EMPTY)
     for name, seq in instance.taken.items():
-        if name in config.after and seq != BY_HAND:
+        if seq != BY_HAND and config.passes_on(name):
             kwargs[name] = payload.decode(draft.firing(seq).kwargs)
     return payload.merged(config.with_params, kwargs)
 

@@ -8,13 +8,13 @@ changes it; :meth:`SessionState.apply` does, when the decision is committed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from triggers.engine.plan import EMPTY_PLAN, Plan
-from triggers.types import Firing, Instance, Phase
+from triggers.types import Firing, Instance, Phase, Status
 
 InstanceKey = tuple[str, int]
 """Task name and number of an instance."""
@@ -36,6 +36,9 @@ class Reads:
     :ivar timers_until: the instances that time alone changes until this moment.
     :ivar key: the firing that has this (trigger, idempotency key).
     :ivar ref: the pending mark with this ref.
+    :ivar ongoing: of all these tasks together, so many instances at most that are not resolved,
+        but for those that wait and that time alone does not change.
+    :ivar marks: every pending mark, and how many firings are still to be decided.
     :ivar due: instances and pending marks that are due at the session's present time.
     :ivar unresolved: every instance that is not resolved, and every pending mark.
     :ivar history: every firing of the session, though not their kwargs.
@@ -52,6 +55,8 @@ class Reads:
     timers_until: datetime | None = None
     key: tuple[str, str] | None = None
     ref: str | None = None
+    ongoing: tuple[tuple[str, ...], int] | None = None
+    marks: bool = False
     due: bool = False
     unresolved: bool = False
     history: bool = False
@@ -127,6 +132,10 @@ class SessionState:
         task chooses among the firings of this trigger.
     :ivar unsettled: numbers of a task's unsettled instances, where somebody waits for them.
     :ivar unsettled_limits: how many of those were read at most.
+    :ivar ongoing: instances that were read as such, of the tasks that were asked about.
+    :ivar ongoing_limit: how many of those were read at most.
+    :ivar deferred: how many firings are still to be decided, if ``marks`` were read; who decides
+        one of them still counts it.
     :ivar timers: when time alone changes which instance, in order.
     :ivar timers_until: the moment until which those were read.
     :ivar history: the names under which each firing was recorded, by sequence number, if all of
@@ -145,6 +154,9 @@ class SessionState:
     passed: dict[tuple[str, str], int] = field(default_factory=dict)
     unsettled: dict[str, set[int]] = field(default_factory=dict)
     unsettled_limits: dict[str, int] = field(default_factory=dict)
+    ongoing: set[InstanceKey] = field(default_factory=set)
+    ongoing_limit: int = 0
+    deferred: int | None = None
     timers: list[tuple[datetime, InstanceKey]] = field(default_factory=list)
     timers_until: datetime | None = None
     history: dict[int, tuple[str, ...]] | None = None
@@ -189,6 +201,16 @@ class SessionState:
             for instance in self.instances.values()
             if instance.task == task and not instance.status.is_resolved
         ]
+
+    def find_ongoing(self, tasks: Iterable[str]) -> Iterator[InstanceKey]:
+        """Instances of watched tasks that are not resolved, but for those that only wait.
+
+        Of a session that was read as a whole.
+        """
+        for task in tasks:
+            for number in self.unsettled.get(task, ()):
+                if self.instances[task, number].is_ongoing:
+                    yield task, number
 
     def apply(self, transition: Transition) -> None:
         """Make the difference that a decision described."""
@@ -274,6 +296,9 @@ class Transition:
     :ivar phase: the new phase, or ``None`` if it stays; with ``purged``, all that is stored of the
         session goes, except its uid, ``seq``, ``clock`` and phase.
     :ivar outcome: what the event reports to who asked for it.
+    :ivar previous: of each instance whose status changes, the status that it had before, in the
+        order in which that began (of a new one ``None``); ``None`` if a storage that decides where
+        the data live does not say.
     """
 
     seq: int
@@ -290,6 +315,7 @@ class Transition:
     manager: str | None = None
     phase: Phase | None = None
     outcome: Any = None
+    previous: Mapping[InstanceKey, Status | None] | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from triggers.engine.plan import TaskPlan
+from triggers.explain.ending import is_own
 from triggers.explain.look import Look
 from triggers.explain.sentences import of_firing
 from triggers.explain.values import Explanation, FiringRef, Link, Refusal, Value
@@ -17,7 +18,11 @@ from triggers.types import Firing, Instance, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unchanged(Value):
-    """A task that names a firing, and in which it changed nothing."""
+    """A task that names a firing, and in which it changed nothing.
+
+    :ivar task: the task's name.
+    :ivar reason: why it changed nothing, for people.
+    """
 
     task: str
     reason: str
@@ -27,6 +32,7 @@ class Unchanged(Value):
 class Effects(Value):
     """What a firing caused.
 
+    :ivar firing: the firing.
     :ivar created: instances that it made, as far as that can be told.
     :ivar scheduled: instances that it made ready to run.
     :ivar abandoned: instances that it ruled out.
@@ -52,10 +58,13 @@ class Effects(Value):
 class FiringExplanation(Explanation):
     """Where a firing came from, and what it caused.
 
-    :ivar key: the caller's idempotency key.
+    :ivar uid: the session's uid.
+    :ivar key: the caller's idempotency key, or ``None``.
     :ivar kwargs: what was fired, in plain JSON (typed values in kombu's form).
     :ivar causes: what had led to it, step by step.
     :ivar is_complete: whether ``causes`` goes back to the beginning.
+    :ivar effects: what it caused.
+    :ivar by_session: whether the session has fired it itself, as nothing was left to do.
     """
 
     kind: ClassVar[str] = "firing"
@@ -66,6 +75,7 @@ class FiringExplanation(Explanation):
     causes: tuple[Link, ...]
     is_complete: bool
     effects: Effects
+    by_session: bool = False
 
     def outline(self) -> Outline:
         return of_firing(self)
@@ -89,6 +99,7 @@ def firing_of(look: Look, firing: Firing) -> FiringExplanation:
         causes=causes,
         is_complete=is_complete,
         effects=_effects(look, firing),
+        by_session=is_own(look, firing),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from triggers.conditions.durations import format_duration
@@ -13,6 +13,7 @@ from triggers.engine.holdings import Holdings
 from triggers.engine.plan import TaskPlan
 from triggers.explain.look import Look
 from triggers.explain.parts import Parts, burst_end
+from triggers.explain.reach import out_of_reach
 from triggers.explain.values import (
     Conditions,
     Deadline,
@@ -24,6 +25,9 @@ from triggers.explain.values import (
     Verdict,
 )
 from triggers.types import Instance, Status
+
+_PATIENCE = timedelta(minutes=1)
+"""How late recovery may be before it is taken not to run; it looks every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,17 @@ class Judgement:
 def instance_of(look: Look, instance: Instance) -> InstanceExplanation:
     """Why an instance is what it is."""
     status, metadata = instance.status, instance.metadata
+    config = look.plan.tasks[instance.task].config
     lease_until = instance.due_at if status is Status.RUNNING else None
+    hand_on_at = instance.due_at if status is Status.SCHEDULED else None
     waited = status in (Status.UNSTARTED, Status.ABANDONED)
     made_by, successor = look.creator_of(instance), look.successors.get(instance.name)
     return InstanceExplanation(
         uid=look.uid,
         name=instance.name,
         task=instance.task,
+        run=config.run,
+        using=config.using,
         status=status,
         created_at=instance.created_at,
         changed_at=instance.changed_at,
@@ -62,6 +70,9 @@ def instance_of(look: Look, instance: Instance) -> InstanceExplanation:
         failure=_failure(metadata.get("exception")) if _has_failed(instance) else None,
         not_before=instance.not_before,
         sends=instance.sends,
+        refusals=int(metadata.get("refused_by_workers", 0)),
+        hand_on_at=hand_on_at,
+        is_forgotten=hand_on_at is not None and hand_on_at + _PATIENCE < look.now,
         lease_until=lease_until,
         is_overdue=lease_until is not None and lease_until <= look.now,
         lost=tuple(
@@ -134,10 +145,8 @@ def _deadlines(
 
 def _conditions(look: Look, instance: Instance) -> Conditions | None:
     task = look.plan.tasks[instance.task]
-    if instance.status is Status.UNSTARTED:
-        judgement = judge(look, task, instance)
-    else:
-        judgement = _judged(look, task, instance)
+    is_waiting = instance.status is Status.UNSTARTED
+    judgement = judge(look, task, instance) if is_waiting else _judged(look, task, instance)
     facts, verdict = judgement.facts, judgement.verdict
     parts = Parts(look, task, facts)
     ready = parts.part(task.ready)
@@ -151,6 +160,7 @@ def _conditions(look: Look, instance: Instance) -> Conditions | None:
         barred=barred,
         missing=ready.missing,
         next=_next(look, task, instance),
+        out_of_reach=out_of_reach(look, ready) if verdict == "waits" and is_waiting else None,
     )
 
 

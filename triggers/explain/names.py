@@ -5,7 +5,7 @@ from __future__ import annotations
 from triggers.explain.look import Look
 from triggers.explain.values import Name
 from triggers.explain.wording import listed, moment, often
-from triggers.types import Instance, Status
+from triggers.types import SESSION_FINALIZED, Instance, Phase, Status
 
 STATES = {
     Status.UNSTARTED: "waits",
@@ -18,6 +18,8 @@ STATES = {
     Status.ABANDONED: "was abandoned",
 }
 """What a status says of an instance, for the middle of a sentence."""
+
+_DECLARE = "update_configuration({}, finalize=True)"
 
 _SHOWN = 3
 
@@ -36,7 +38,8 @@ def _name_of(look: Look, task: str, name: str) -> Name:
     fired = look.fired.get(name, [])
     filtered = sum(task in each.refused for each in fired)
     source = name.partition(":")[0]
-    meant = None if fired or source in look.plan.tasks else look.meant(name)
+    is_known = source in look.plan.tasks or look.plan.fires_itself((name,))
+    meant = None if fired or is_known else look.meant(name)
     if fired:
         text = f"fired {often(len(fired))}"
         if filtered == len(fired):
@@ -46,8 +49,13 @@ def _name_of(look: Look, task: str, name: str) -> Name:
             text += f", filtered out for {task} {often(filtered)}" if filtered else ""
     elif source in look.plan.tasks:
         text = state_of(look, source)
+    elif look.plan.fires_itself((name,)):
+        text = "fired by the session itself when nothing is left to do"
     else:
         text = "never fired"
+        if name == SESSION_FINALIZED:
+            text += "; this session is not declared to finalize"
+            text += f": {_DECLARE}" if look.phase is Phase.OPEN else ""
         if meant is not None:
             known = "is a task" if meant in look.plan.tasks else "was fired and nobody waits for"
             text += f"; did you mean {meant!r}, which {known}?"

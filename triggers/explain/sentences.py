@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from triggers.explain.values import (
         Conditions,
         Decision,
+        Ending,
         Filtered,
         FiringRef,
         Held,
         InstanceExplanation,
         Link,
         Name,
+        OutOfReach,
         Part,
         SessionExplanation,
         TaskExplanation,
@@ -38,16 +40,6 @@ _DUE = {
 _LEFT = {"ready": "has all that it waits for", "ruled out": "has what rules it out"}
 """What it means for a copy of an instance, which nobody looks at."""
 
-_DUE = {
-    "ready": "is due to be scheduled",
-    "ruled out": "is due to be ruled out",
-    "expired": "is due to expire",
-}
-"""What the verdict means for an instance that nobody has looked at since it became due."""
-
-_LEFT = {"ready": "has all that it waits for", "ruled out": "has what rules it out"}
-"""What it means for a copy of an instance, which nobody looks at."""
-
 _OPEN = (Status.UNSTARTED, Status.SCHEDULED, Status.RUNNING, Status.FAILED)
 """What is shown first, and in full."""
 
@@ -56,10 +48,10 @@ def of_session(session: SessionExplanation) -> Outline:
     """A session: its tasks, then what nobody listens to."""
     if session.is_empty:
         what = f"Session {session.uid}{_phase(session)}"
-        empty = "is purged: its data have been removed"
-        if session.phase is not Phase.PURGED:
-            empty = "has no tasks, and nothing was fired in it"
-        return Outline(f"{what} {empty}.", tone="title")
+        if session.phase is Phase.PURGED:
+            return Outline(f"{what} is purged: its data have been removed.", tone="title")
+        ending = () if session.ending is None else (_ending(session.ending),)
+        return Outline(f"{what} has no tasks, and nothing was fired in it.", ending, "title")
     size = f"{counted(len(session.tasks), 'task')}, {counted(session.firings, 'firing')}"
     lines = [of_task(task, in_session=True) for task in session.tasks]
     if session.undecided:
@@ -75,8 +67,18 @@ def of_session(session: SessionExplanation) -> Outline:
                 ],
             )
         )
+    if session.ending is not None:
+        lines.append(_ending(session.ending))
     what = f"Session {session.uid}{_phase(session)}"
     return Outline(f"{what}, {moment(session.at)}: {size}", tuple(lines), "title")
+
+
+def _ending(ending: Ending) -> Outline:
+    """How far a session is from being finalized."""
+    if ending.firing is not None:
+        return Outline(f"finalized by {ending.firing}, {moment(ending.firing.at)}", tone="good")
+    left = tuple(Outline(each) for each in ending.left)
+    return Outline("not finalized yet; left to do:", left, "open")
 
 
 def _phase(session: SessionExplanation) -> str:
@@ -135,6 +137,8 @@ def of_firing(explanation: FiringExplanation) -> Outline:
     if explanation.key is not None:
         lines.append(Outline(f"idempotency key: {explanation.key}"))
     origin = _fired_by(firing, explanation.causes, explanation.is_complete)
+    if explanation.by_session:
+        origin = "fired by the session itself, as nothing was left to do"
     lines += _effects(effects)
     text = f"{_capital(f'{firing}')}, {moment(firing.at)}, {origin or 'fired from outside'}"
     return Outline(text, tuple(lines), "title")
@@ -147,7 +151,9 @@ def summary(instance: InstanceExplanation) -> str:
         case Status.UNSTARTED:
             return f"{name} {_waiting(instance.conditions) if instance.conditions else 'waits'}"
         case Status.SCHEDULED:
-            return f"{name} is scheduled since {since}: no worker has started it yet"
+            using = f", using {instance.using}" if instance.using else ""
+            what = f"(it runs {instance.run}{using})"
+            return f"{name} is scheduled since {since}: no worker has started it yet {what}"
         case Status.RUNNING:
             return f"{name} is running since {since}{_lease(instance)}"
         case Status.FINISHED:
@@ -227,10 +233,20 @@ def _conditions(status: Status, conditions: Conditions) -> Iterator[Outline]:
     if conditions.barred is not None:
         would = " (would rule it out)" if status is Status.UNSTARTED else ""
         yield _root("unless", conditions.barred, would)
+    if conditions.out_of_reach is not None:
+        yield _out_of_reach(conditions.out_of_reach)
     deadline = conditions.next
     if deadline is not None:
         passed = "; nobody has looked since" if deadline.is_over else ""
         yield Outline(f"next, on {moment(deadline.at)}: {deadline.text}{passed}", tone="open")
+
+
+def _out_of_reach(lost: OutOfReach) -> Outline:
+    """What nobody outside can fire any more."""
+    who = "only a task that is still to run" if lost.tasks_run else "no task runs that"
+    names = listed(lost.triggers)
+    text = f"the session is closed: {names} cannot be fired from outside any more, and {who} could"
+    return Outline(text, tone="bad")
 
 
 def _root(directive: str, part: Part, more: str = "") -> Outline:
@@ -283,6 +299,13 @@ def _attempts(instance: InstanceExplanation) -> Iterator[Outline]:
             yield Outline(f"not before {moment(instance.not_before)}, the end of its cool-down")
         if instance.sends:
             yield Outline(f"handed to a runner again {often(instance.sends)}")
+        if instance.refusals:
+            times = often(instance.refusals)
+            text = f"refused {times} by workers that do not know {instance.run!r}"
+            yield Outline(text, tone="bad")
+        if instance.hand_on_at is not None and instance.is_forgotten:
+            due = f"it was to be handed on again on {moment(instance.hand_on_at)}"
+            yield Outline(f"{due}; nobody has: is 'manage.py triggers run' alive?", tone="bad")
     if instance.attempt > 1:
         yield Outline(f"started {often(instance.attempt)}")
     for lost in instance.lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from triggers.explain.ending import ending_of
 from triggers.explain.instances import instance_of
 from triggers.explain.look import Look
 from triggers.explain.names import name_of
@@ -39,4 +40,5 @@ def session_of(look: Look) -> SessionExplanation:
         tasks=tuple(task_of(look, each) for each in look.plan.tasks),
         unheard=tuple(unheard),
         phase=look.phase,
+        ending=ending_of(look),
     )

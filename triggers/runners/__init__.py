@@ -27,7 +27,10 @@ DEFAULT_TASK_RUNNER: str | type[BaseTaskRunner] = "celery"
 TESTING_TASK_RUNNER: str | None = None
 """What the test kit puts in place of the default and of the setting while a test runs."""
 
-task_runners = Registry("triggers.runners", "triggers.runners.base.BaseTaskRunner")
+task_runners: Registry[BaseTaskRunner] = Registry(
+    "triggers.runners", "triggers.runners.base.BaseTaskRunner"
+)
+"""The registry of runner classes, by name."""
 
 _LAZY = {
     "CeleryTaskRunner": "triggers.runners.celery",

@@ -10,9 +10,9 @@ from celery import current_app
 
 from triggers.engine.draft import LONGEST_COUNTDOWN
 from triggers.exceptions import UnknownTask
-from triggers.logging import log
+from triggers.logging import Fields, log
 from triggers.runners.base import BaseTaskRunner
-from triggers.runners.celery_broker import broker_of
+from triggers.runners.celery_broker import BROKER_ERRORS, broker_of
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -39,7 +39,7 @@ class CeleryTaskRunner(BaseTaskRunner):
     """Seconds after a failure for which this process leaves sending to recovery."""
 
     def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        """Send an instance's message; raises what Kombu raises if the broker does not answer."""
+        """Send an instance's message; that the broker does not answer is logged, not raised."""
         # An instance that was not started in time fails, where handlers see it, and so is not
         # dropped by the broker, where nobody does: a message must not expire.
         options: dict[str, Any] = {"serializer": "json", "expires": None}
@@ -63,8 +63,22 @@ class CeleryTaskRunner(BaseTaskRunner):
             if app.conf.task_always_eager:
                 send()
                 return
-        if not broker_of(app, self.publish_timeout, self.pause).publish(send):
+        about: Fields = {
+            "action": "dispatch",
+            "session": manager.storage.uid,
+            "instance": task_instance.name,
+        }
+        try:
+            is_tried = broker_of(app, self.publish_timeout, self.pause).publish(send)
+        except BROKER_ERRORS as error:
+            message = (
+                "The broker does not answer (%s: %s), so %s was not sent, and nothing is for %g s; "
+                "recovery sends it"
+            )
+            args = (type(error).__name__, error, task_instance.name, self.pause)
+            log(logging.ERROR, message, *args, **about)
+            log(logging.DEBUG, "How the broker failed", exc_info=True, **about)
+            return
+        if not is_tried:
             message = "%s was not sent, as the broker did not answer just now; recovery sends it"
-            about = {"action": "dispatch", "session": manager.storage.uid}
-            about |= {"task": task_instance.task_name, "instance": task_instance.name}
             log(logging.WARNING, message, task_instance.name, **about)

@@ -33,4 +33,4 @@ class TriggerRequest(Request):  # type: ignore[misc]  # Celery is untyped
             error = TimeLimitExceeded(timeout)
             manager, instance = self.kwargs["manager"], self.kwargs["instance"]
             report = partial(report_killed, self.id, manager, instance, error)
-            aside(report).join(GRACE)
+            aside(report, manager, instance).join(GRACE)

@@ -18,7 +18,7 @@ from django.db import connections
 
 from triggers.attempt import Attempt, beginning_of
 from triggers.exceptions import InstanceNotFound, UnknownTask
-from triggers.logging import log
+from triggers.logging import Action, Fields, log
 from triggers.manager import TriggerManager, manager_from
 from triggers.types import Status, split_instance_name
 
@@ -43,7 +43,8 @@ def on_task_unknown(*, name: str, message: Any, **_signal: Any) -> threading.Thr
         return None
     if not _is_ours(kwargs):
         return None
-    return aside(partial(report_unknown, name, kwargs["manager"], kwargs["instance"]))
+    reference, instance = kwargs["manager"], kwargs["instance"]
+    return aside(partial(report_unknown, name, reference, instance), reference, instance)
 
 
 def report_unknown(name: str, reference: Mapping[str, Any], instance: str) -> None:
@@ -88,15 +89,23 @@ def report_killed(
     Attempt(manager, found, token).fail(error)
 
 
-def aside(work: Callable[[], None]) -> threading.Thread:
-    """Do something in a thread of its own; what it raises is logged."""
+def aside(
+    work: Callable[[], None], reference: Mapping[str, Any] | None = None, instance: str = ""
+) -> threading.Thread:
+    """Do something in a thread of its own; what it raises is logged.
+
+    :param reference: of the manager, and ``instance``: what it is about, for the log.
+    """
 
     def run() -> None:
         try:
             work()
         except Exception:
             message = "The main process of a worker could not record something; recovery will"
-            log(logging.ERROR, message, exc_info=True, action="fail")
+            storage = (reference or {}).get("storage")
+            uid = storage.get("uid", "") if isinstance(storage, Mapping) else ""
+            about: Fields = {"action": "fail", "session": str(uid), "instance": str(instance)}
+            log(logging.ERROR, message, exc_info=True, **about)
         finally:
             connections.close_all()
 
@@ -114,7 +123,5 @@ def _is_ours(kwargs: Any) -> bool:
     )
 
 
-def _about(manager: TriggerManager, action: str, instance: str) -> dict[str, str]:
-    task = instance.rpartition("#")[0]
-    uid = manager.storage.uid
-    return {"action": action, "session": uid, "task": task, "instance": instance}
+def _about(manager: TriggerManager, action: Action, instance: str) -> Fields:
+    return {"action": action, "session": manager.storage.uid, "instance": instance}

@@ -44,5 +44,13 @@ class SynchronousTaskRunner(BaseTaskRunner):
             self.execute(manager, task_instance, early=True)
         except Exception:
             message = "%s could not be executed; recovery will try again"
-            fields = {"action": "execute", "session": manager.storage.uid}
-            log(logging.ERROR, message, task_instance.name, exc_info=True, **fields)
+            name, session = task_instance.name, manager.storage.uid
+            log(
+                logging.ERROR,
+                message,
+                name,
+                exc_info=True,
+                action="execute",
+                session=session,
+                instance=name,
+            )

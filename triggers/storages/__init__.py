@@ -12,16 +12,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triggers import conf
 from triggers.registry import Registry
 
+if TYPE_CHECKING:
+    from triggers.storages.session import SessionStorage
 
-class StorageRegistry(Registry):
+
+class StorageRegistry(Registry["SessionStorage"]):
     """Storage classes by name."""
 
-    def get(self, key: str, uid: str, **options: Any) -> Any:
+    def get(self, key: str, uid: str, **options: Any) -> SessionStorage:
         """The session ``uid`` in the storage registered as ``key``.
 
         :param options: the storage's keyword arguments; without any, those of the first alias of
@@ -33,5 +36,6 @@ class StorageRegistry(Registry):
 
 
 storage_backends = StorageRegistry("triggers.storages", "triggers.storages.session.SessionStorage")
+"""The registry of storage classes, by name."""
 
 __all__ = ["StorageRegistry", "storage_backends"]

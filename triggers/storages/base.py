@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar, Unpack
 
-from triggers.engine import Event, Plan, SessionState, Transition, Verdicts
+from triggers.engine import Event, Plan, SessionState, Transition, Verdicts, decide
+from triggers.engine.previewing import Preview
 from triggers.exceptions import StorageUnavailable
 from triggers.limits import LimitOptions
 from triggers.locking import session_lock
@@ -38,6 +39,10 @@ class BaseTriggerStorage(SessionStorage):
     """A session that is loaded and saved as a whole.
 
     Implement :meth:`_load_from_backend` and :meth:`_save`, and set ``name``.
+
+    :param uid: the session's uid, a non-empty string of at most 255 characters.
+    :param limits: what bounds the session and the work on it, by name: the fields of
+        :class:`~triggers.limits.Limits`.
     """
 
     saves_at_once: ClassVar[bool] = False
@@ -82,11 +87,16 @@ class BaseTriggerStorage(SessionStorage):
         reason = "others keep changing the session, and its lock does not keep them out"
         raise StorageUnavailable(self.name, reason)
 
+    def decide_only(self, event: Preview, verdicts: Verdicts) -> Transition:
+        return decide(event, self._view(), self.now(), verdicts)
+
     def acquire_lock(self) -> AbstractContextManager[Any]:
         """Keep every other process out of this session for the length of a ``with`` block.
 
         The state is loaded afresh at the beginning, and saved at the end if anything changed. A
         block within a block of the same thread joins it.
+
+        :returns: a context manager that yields the storage.
         """
         return self._as_lock()
 
@@ -128,6 +138,10 @@ class BaseTriggerStorage(SessionStorage):
         """Nothing: a storage that only loads and saves cannot list its sessions.
 
         Call :func:`triggers.recovery.recover` for the sessions that you know of.
+
+        :param limit: how many at most.
+        :param options: the keyword arguments with which the storage is constructed.
+        :returns: nothing, as such a storage cannot list its sessions.
         """
         return ()
 
@@ -149,19 +163,23 @@ class BaseTriggerStorage(SessionStorage):
         if joined is not None:
             yield joined
             return
-        with self._session_lock() as is_held:
-            held = self._all_held()[self.lock_name] = _Held(*self._read(), is_held)
-            try:
-                yield held
-            finally:
-                # What was decided before an error in the caller's own block still counts.
+        after: list[Callable[[], None]] = []
+        try:
+            with self._session_lock() as is_held:
+                held = self._all_held()[self.lock_name] = _Held(*self._read(), is_held)
                 try:
-                    if held.dirty:
-                        self._store(held)
+                    yield held
                 finally:
-                    del self._all_held()[self.lock_name]
-        for do in held.after:
-            do()
+                    # What was decided before an error in the caller's own block still counts.
+                    try:
+                        if held.dirty:
+                            self._store(held)
+                        after = held.after
+                    finally:
+                        del self._all_held()[self.lock_name]
+        finally:
+            for do in after:
+                do()
 
     def _session_lock(self) -> AbstractContextManager[Callable[[], bool]]:
         """Wait for the lock of this session; the block gets whether it is still held.

@@ -318,6 +318,8 @@ class DatabaseStorageBackend(SessionStorage):
 
         The block is a transaction: what is changed within it is committed together, or not at all
         if it raises. A firing within it is decided at once.
+
+        :returns: a context manager.
         """
         return self._locked()
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from triggers import payload
-from triggers.configuration import restore
+from triggers.configuration import Configuration, restore
 from triggers.engine import Pending, SessionState, compile_plan
 from triggers.exceptions import StateVersionError
 from triggers.types import Firing, Instance, Phase, Status, TaskConfig, TaskInstance
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Version of the stored form. Raise it when an older process could not read what is written."""
 
 VERSION_OF_NAMES = 2
@@ -22,6 +22,9 @@ VERSION_OF_NAMES = 2
 
 VERSION_OF_PHASES = 3
 """The version that a session needs which is not open: an older process would go on with it."""
+
+VERSION_OF_FINALIZING = 4
+"""The version that a session needs which finalizes: an older process would not fire that."""
 
 _INSTANCE_FIELDS = tuple(each.name for each in fields(Instance))
 _TIMES = frozenset({"created_at", "changed_at", "due_at", "not_before", "timer_at"})
@@ -45,11 +48,19 @@ def plain(value: Any) -> Any:
     return json.loads(payload.dump(value))
 
 
+def needed_version(phase: Phase, *, finalizes: bool) -> int:
+    """The version of a session: not more than it needs, so that older processes go on with it."""
+    if finalizes:
+        return VERSION_OF_FINALIZING
+    return VERSION_OF_NAMES if phase is Phase.OPEN else VERSION_OF_PHASES
+
+
 def dump_state(state: SessionState) -> dict[str, Any]:
     """What a state holds beside its configuration and its instances, as plain JSON."""
+    finalizes = state.plan.configuration.finalizes
     return {
-        # Not more than it needs, so that older processes go on with it during a deploy.
-        "version": VERSION_OF_NAMES if state.phase is Phase.OPEN else VERSION_OF_PHASES,
+        "version": needed_version(state.phase, finalizes=finalizes),
+        **({"finalizes": True} if finalizes else {}),
         "phase": state.phase.value,
         "seq": state.seq,
         "clock": _iso(state.clock),
@@ -70,8 +81,10 @@ def load_state(
     version = metas.get("version", STATE_VERSION)
     if version > STATE_VERSION:
         raise StateVersionError(uid, version, STATE_VERSION)
+    tasks = restore(payload.dump(plain(configs)))
+    finalize = metas.get("finalizes", False)
     state = SessionState(
-        plan=compile_plan(restore(payload.dump(plain(configs)))),
+        plan=compile_plan(tasks.merged_with(Configuration(), finalize=finalize)),
         phase=Phase(metas.get("phase", Phase.OPEN)),
         seq=metas.get("seq", 0),
         clock=_time(metas.get("clock")),

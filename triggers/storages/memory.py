@@ -30,7 +30,9 @@ class MemoryStorageBackend(SessionStorage):
     _sessions: dict[str, _Session] = {}
 
     def commit(self, event: Event, verdicts: Verdicts) -> Transition:
-        session = self._session()
+        # What is asked of a session that does not exist must not make it exist.
+        known = self._session() if event.opens_session else self._sessions.get(self.uid)
+        session = known or _Session()
         with session.lock:
             return commit(event, verdicts, session.state, self)
 
@@ -110,7 +112,10 @@ class MemoryStorageBackend(SessionStorage):
         cls._sessions.clear()
 
     def acquire_lock(self) -> Any:
-        """Keep other threads out of this session for the length of a ``with`` block."""
+        """Keep other threads out of this session for the length of a ``with`` block.
+
+        :returns: a context manager that yields the storage.
+        """
         return self._as_lock()
 
     @contextmanager

@@ -20,7 +20,7 @@ from triggers.engine import (
 from triggers.engine.plan import SETTLED
 from triggers.engine.state import InstanceKey
 from triggers.models import from_instant, to_instant
-from triggers.storages.document import VERSION_OF_NAMES, VERSION_OF_PHASES
+from triggers.storages.document import VERSION_OF_NAMES, VERSION_OF_PHASES, needed_version
 from triggers.storages.sql import (
     UNSETTLED,
     Cursor,
@@ -166,7 +166,10 @@ def write_transition(
 def _needed_version(head: Head, transition: Transition) -> int:
     """The version of what is stored: not more than it needs, for the sake of older processes."""
     needed = head.version
-    if transition.configured or any(each.also for each in transition.firings):
+    if transition.configured:
+        finalizes = transition.plan.configuration.finalizes
+        needed = max(needed, needed_version(Phase.OPEN, finalizes=finalizes))
+    if any(each.also for each in transition.firings):
         needed = max(needed, VERSION_OF_NAMES)
     if transition.phase is not None:
         needed = max(needed, VERSION_OF_PHASES)
@@ -242,9 +245,17 @@ def _read_rarely(
         for firing in firings_of(cursor.fetchall()):
             state.firings[firing.seq] = firing
             state.keys[reads.key] = firing.seq
+    if reads.ongoing is not None:
+        tasks, limit = reads.ongoing
+        state.ongoing = _read_ongoing(cursor, sql, head, tasks, limit)
+        state.ongoing_limit = limit
     if reads.unresolved:
         cursor.execute(sql.read_unresolved, [head.id])
         _add_instances(state, cursor.fetchall())
+    if reads.marks:
+        cursor.execute(sql.count_deferred, [head.id])
+        [state.deferred] = cursor.fetchone()
+    if reads.unresolved or reads.marks:
         cursor.execute(sql.all_pending, [head.id])
         _add_pending(state, cursor.fetchall())
     if reads.ref is not None:
@@ -261,6 +272,20 @@ def _read_rarely(
         for seq, trigger in cursor.fetchall():
             history[seq] = (*history.get(seq, ()), trigger)
         state.history = history
+
+
+def _read_ongoing(
+    cursor: Cursor, sql: Statements, head: Head, tasks: tuple[str, ...], limit: int
+) -> set[InstanceKey]:
+    """Read which instances of these tasks go on by themselves, or must be looked after."""
+    found: set[InstanceKey] = set()
+    for task in tasks:
+        left = limit - len(found)
+        if left <= 0:
+            break
+        cursor.execute(sql.read_ongoing, [head.id, task, left] * len(UNSETTLED))
+        found.update((task, number) for (number,) in cursor.fetchall())
+    return found
 
 
 def add_firings(

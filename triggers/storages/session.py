@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, overload
 
 from triggers import payload
 from triggers.clock import current_time
@@ -23,6 +23,7 @@ from triggers.engine.events import Event, Fire
 from triggers.engine.holdings import Holdings
 from triggers.engine.plan import EMPTY_PLAN, Plan
 from triggers.engine.plan import held as held_by
+from triggers.engine.previewing import Foreseen, Foresight, Preview
 from triggers.engine.state import InstanceKey, Transition
 from triggers.engine.verdicts import Verdicts
 from triggers.exceptions import InstanceNotFound, SettingsError, UnknownTask
@@ -32,6 +33,7 @@ from triggers.explain import (
     SessionExplanation,
     TaskExplanation,
     explain,
+    explain_ending,
     explain_firing,
 )
 from triggers.judging import with_verdicts
@@ -83,6 +85,7 @@ class SessionStorage(ABC):
         The event may be decided several times if the commit meets a conflict. What ``decide``
         raises undoes everything, and is raised on.
 
+        :returns: what was decided and committed.
         :raises InstanceNotFound: the event names an instance that does not exist.
         :raises StorageUnavailable: the server did not do its part; nothing was committed.
         """
@@ -95,13 +98,21 @@ class SessionStorage(ABC):
     def find_instances(
         self, *, task: str | None = None, number: int | None = None
     ) -> Iterable[Instance]:
-        """The session's instances, of one task and number if given, in order of number."""
+        """The session's instances, of one task and number if given, in order of number.
+
+        :param task: only of this task; ``None``: of all.
+        :param number: position among the task's instances, from 0: only that one; ``None``: all.
+        """
 
     @abstractmethod
     def find_firings(
         self, *, seqs: Collection[int] | None = None, latest: bool = False
     ) -> Iterable[Firing]:
-        """Firings by sequence number, oldest first: these, or the latest of each trigger."""
+        """Firings by sequence number, oldest first: these, or the latest of each trigger.
+
+        :param seqs: only those with these sequence numbers; ``None``: all.
+        :param latest: only the latest of each trigger.
+        """
 
     @abstractmethod
     def standing(self) -> Standing:
@@ -144,7 +155,8 @@ class SessionStorage(ABC):
         Those that have been purged are not among them.
 
         :param after: begin after this uid.
-        :param unchanged_since: only those that were last decided on before this moment.
+        :param unchanged_since: only those that were last decided on before this moment; ``None``:
+            all.
         :param options: the keyword arguments with which the storage is constructed.
         :raises NotImplementedError: the storage cannot list its sessions.
         """
@@ -161,15 +173,26 @@ class SessionStorage(ABC):
         return False
 
     def defer(self, event: Fire, manager: str, then: Callable[[int], None]) -> None:
-        """Record a firing in the caller's transaction; call ``then`` right after its commit."""
+        """Record a firing in the caller's transaction; call ``then`` right after its commit.
+
+        :param event: the firing.
+        :param manager: registered name of the manager class that decides it.
+        :param then: called after the commit, with the number of the firing among the deferred ones.
+        """
         raise NotImplementedError(f"The {self.name} storage has no transactions to wait for.")
 
     def deferred(self) -> Collection[tuple[int, str]]:
-        """Ref and manager name of each deferred firing that nobody has decided yet."""
+        """Ref and manager name of each deferred firing that nobody has decided yet.
+
+        :returns: of each, its number among them and the name of the manager class that decides it.
+        """
         return ()
 
     def drop_deferred(self, ref: int) -> None:
-        """Remove a deferred firing that can never be decided."""
+        """Remove a deferred firing that can never be decided.
+
+        :param ref: its number among the deferred ones.
+        """
         raise NotImplementedError(f"The {self.name} storage has no deferred firings.")
 
     def manager_name(self) -> str | None:
@@ -177,7 +200,10 @@ class SessionStorage(ABC):
         return self.standing().manager
 
     def decide_deferred(self, ref: int, hooks: Hooks) -> Transition | None:
-        """Decide a deferred firing; ``None`` if somebody else has done so."""
+        """Decide a deferred firing; ``None`` if somebody else has done so.
+
+        :param ref: its number among the deferred ones.
+        """
         return None
 
     @property
@@ -196,8 +222,21 @@ class SessionStorage(ABC):
         )
 
     def may_repeat(self, error: BaseException) -> bool:
-        """Whether what raised this in :meth:`transaction` may well succeed when it is repeated."""
+        """Whether what raised this in :meth:`transaction` may well succeed when it is repeated.
+
+        :param error: what was raised.
+        """
         return False
+
+    def decide_only(self, event: Preview, verdicts: Verdicts) -> Transition:
+        """Decide an event that raises what it finds, so that nothing is committed.
+
+        A storage that can see a consistent session without keeping others out may do that here.
+
+        :param event: the event.
+        :returns: what was decided, if nothing was raised.
+        """
+        return self.commit(event, verdicts)
 
     def when_committed(self, do: Callable[[], None]) -> None:
         """Call ``do`` once what was stored is visible to others: at once, or at the commit."""
@@ -208,6 +247,8 @@ class SessionStorage(ABC):
 
         Only for code that changes several things by hand; the operations of the manager are
         atomic without it. On storages that commit each operation by themselves it does nothing.
+
+        :returns: a context manager that yields the storage.
         """
         return nullcontext(self)
 
@@ -224,11 +265,28 @@ class SessionStorage(ABC):
     def transact(self, event: Event) -> Transition:
         """Have an event decided and committed, with what filters say about it.
 
+        :returns: what was decided and committed.
         :raises InstanceNotFound: the event names an instance that does not exist.
         :raises PredicateFailed: a predicate raised an exception about kwargs from outside.
         :raises StorageUnavailable: the server did not do its part; nothing was committed.
         """
         return with_verdicts(self, event, partial(self.commit, event))
+
+    def rehearse(self, event: Preview) -> Foresight:
+        """Have an event decided on the session as it is, with what filters say, and undone.
+
+        Nothing is stored by it, and no other writer waits for longer than it takes to decide.
+
+        :param event: the event.
+        :returns: what came of it.
+        :raises StorageUnavailable: the server did not do its part.
+        :raises TypeError: the storage swallows what deciding raises, which is a fault of it.
+        """
+        try:
+            with_verdicts(self, event, partial(self.decide_only, event))
+        except Foreseen as foreseen:
+            return foreseen.foresight
+        raise TypeError(f"the {self.name} storage has swallowed what decide() raised")
 
     # -- the session's state for people ---------------------------------------------------------
 
@@ -270,7 +328,10 @@ class SessionStorage(ABC):
         return iter(self.present_all(self.find_instances()))
 
     def instances_of_task(self, task_config: str | TaskConfig) -> list[TaskInstance]:
-        """All instances of a task, given by name or configuration, in order of number."""
+        """All instances of a task, given by name or configuration, in order of number.
+
+        :param task_config: the task, by name or as its configuration.
+        """
         name = task_config.name if isinstance(task_config, TaskConfig) else task_config
         return self.present_all(self.find_instances(task=name))
 
@@ -290,6 +351,18 @@ class SessionStorage(ABC):
         """Instances that logged at ``UNRESOLVED_LOG_LEVEL`` or above, not marked as resolved."""
         return [each for each in self if has_unresolved_logs(each)]
 
+    @overload
+    def explain(self, what: None = None) -> SessionExplanation: ...
+    @overload
+    def explain(self, what: TaskConfig) -> TaskExplanation: ...
+    @overload
+    def explain(self, what: TaskInstance) -> InstanceExplanation: ...
+    @overload
+    def explain(self, what: str) -> TaskExplanation | InstanceExplanation: ...
+    @overload
+    def explain(
+        self, what: str | TaskInstance | TaskConfig | None
+    ) -> SessionExplanation | TaskExplanation | InstanceExplanation: ...
     def explain(
         self, what: str | TaskInstance | TaskConfig | None = None
     ) -> SessionExplanation | TaskExplanation | InstanceExplanation:
@@ -308,6 +381,7 @@ class SessionStorage(ABC):
         """Say where a firing came from, and what it caused.
 
         :param seq: position in the session's history, from 1; ``FireResult.seq``.
+        :returns: sentences through ``str()``, plain JSON through ``to_json()``.
         :raises FiringNotFound: (a ``LookupError``) the session has no such firing.
         """
         return explain_firing(self, seq)
@@ -316,7 +390,9 @@ class SessionStorage(ABC):
         """Everything about the session, for reading while debugging only."""
         tasks = {name: dict(task.directives) for name, task in self.tasks.items()}
         instances = {each.name: _debug_instance(each) for each in self}
-        return {"tasks": tasks, "instances": instances, "metadata": self.metadata}
+        shown = {"tasks": tasks, "instances": instances, "metadata": self.metadata}
+        ending = explain_ending(self)
+        return shown if ending is None else {**shown, "ending": ending.to_json()}
 
     # -- changes by hand ------------------------------------------------------------------------
 
@@ -333,9 +409,12 @@ class SessionStorage(ABC):
         It is scheduled at once if its conditions hold, but not handed to a runner: recovery does
         that, or ``manager.update_instance_status``.
 
-        :param kwargs: kwargs by trigger name; these triggers count as taken.
-        :param metadata: plain JSON.
-        :param status: the status to give it; the table of transitions holds.
+        :param task_config: the task, by name or as its configuration.
+        :param kwargs: kwargs by trigger name; these triggers count as taken; by default none.
+        :param metadata: plain JSON; by default empty.
+        :param status: the status to give it; the table of transitions holds. ``None``: what follows
+            from its conditions.
+        :returns: the new instance.
         :raises UnknownTask: the session has no such task.
         :raises InvalidPayload: ``kwargs`` are no mapping of mappings, or cannot be stored.
         :raises ValueError: there is no such status, or it cannot follow; nothing is made then.
@@ -357,13 +436,20 @@ class SessionStorage(ABC):
     def clone_instance(self, task_instance: str | TaskInstance) -> TaskInstance:
         """Copy an instance under the next number, unstarted, with its ``parent`` in the metadata.
 
+        :param task_instance: name of the instance (not of the task), or the instance.
+        :returns: the new instance.
         :raises InstanceNotFound: the session has no such instance.
         """
         made: Instance = self.transact(Clone(key=self.key_of(task_instance))).outcome
         return self.present(made)
 
     def annotate(self, key: tuple[str, int], metadata: Mapping[str, Any]) -> Instance:
-        """Add to an instance's metadata."""
+        """Add to an instance's metadata.
+
+        :param key: name of the task, and number of the instance.
+        :param metadata: values by name, in plain JSON.
+        :returns: the changed record.
+        """
         event = Annotate(key=key, metadata=checked_metadata(metadata))
         changed: Instance = self.transact(event).outcome
         return changed
@@ -373,6 +459,8 @@ class SessionStorage(ABC):
     def key_of(self, value: str | TaskInstance) -> tuple[str, int]:
         """Task and number of an instance that was given as name or as object.
 
+        :param value: name of the instance (not of the task), or the instance.
+        :returns: name of the task, and number of the instance.
         :raises InstanceNotFound: it is not the name of an instance.
         """
         return split_instance_name(instance_name(value))
@@ -380,6 +468,7 @@ class SessionStorage(ABC):
     def require(self, value: str | TaskInstance) -> Instance:
         """The stored state of an instance.
 
+        :param value: name of the instance (not of the task), or the instance.
         :raises InstanceNotFound: the session has none of this name.
         """
         task, number = self.key_of(value)
@@ -388,7 +477,12 @@ class SessionStorage(ABC):
         raise InstanceNotFound(f"{task}#{number}", f"session {self.uid!r} has no such instance")
 
     def present(self, record: Instance, plan: Plan | None = None) -> TaskInstance:
-        """What people see of one instance."""
+        """What people see of one instance.
+
+        :param record: its stored state.
+        :param plan: the session's configuration, if the caller has just seen it; by default it is
+            read.
+        """
         return self.present_all([record], plan)[0]
 
     def present_written(self, transition: Transition, key: InstanceKey) -> TaskInstance:
@@ -406,7 +500,9 @@ class SessionStorage(ABC):
     ) -> list[TaskInstance]:
         """What people see of some instances; their kwargs are fetched together, when asked for.
 
-        :param plan: the session's configuration, if the caller has just seen it.
+        :param records: their stored states.
+        :param plan: the session's configuration, if the caller has just seen it; by default it is
+            read.
         """
         records = list(records)
         plan = plan or self.plan()
@@ -455,7 +551,7 @@ class _Source:
         kwargs = {name: [values] for name, values in given.items()}
         for name, taken in record.taken.items():
             seqs = (taken,) if task.replaces(name) else held_by(record, name)
-            if name in task.config.after and seqs != (BY_HAND,):
+            if seqs != (BY_HAND,) and task.config.passes_on(name):
                 kwargs[name] = [self._kwargs(seq, given.get(name, {})) for seq in seqs]
         return kwargs
 

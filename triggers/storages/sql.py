@@ -304,14 +304,20 @@ class Statements:
             ' WHERE "session_id" = %s AND "task" = %s AND "trigger" = %s'
         )
         # Each status by itself, so that each is the end of an index.
-        self.read_unsettled = " UNION ALL ".join(
-            sql(
+        of_status = {
+            each: sql(
                 f'SELECT "number" FROM (SELECT "number" FROM "triggers_instance" WHERE'
                 f' "session_id" = %s AND "status" = {each.value!r} AND "task" = %s'
                 f" LIMIT %s{current}) AS {each.value}_ones"
             )
             for each in UNSETTLED
+        }
+        self.read_unsettled = " UNION ALL ".join(of_status.values())
+        of_status[Status.UNSTARTED] = sql(
+            'SELECT "number" FROM (SELECT "number" FROM "triggers_timer" WHERE'
+            f' "session_id" = %s AND "task" = %s LIMIT %s{current}) AS timed_ones'
         )
+        self.read_ongoing = " UNION ALL ".join(of_status.values())
         self.read_timers = sql(
             'SELECT "task", "number" FROM "triggers_timer"'
             ' WHERE "session_id" = %s AND "due_at" <= %s' + current
@@ -334,6 +340,10 @@ class Statements:
         )
         self.all_pending = sql(
             f'SELECT {mark} FROM "triggers_pendingmark" WHERE "session_id" = %s{current}'
+        )
+        self.count_deferred = sql(
+            'SELECT COUNT(*) FROM "triggers_deferredfiring" WHERE "uid" ='
+            ' (SELECT "uid" FROM "triggers_session" WHERE "id" = %s)'
         )
         self.add_pending = sql(
             f'INSERT INTO "triggers_pendingmark" ("session_id", {mark}) VALUES (%s, %s, %s, %s, %s)'

@@ -12,6 +12,8 @@ A storage whose sessions other processes cannot see says so with ``shared = Fals
 What a storage must do for each construct of the configuration language is in
 :mod:`triggers.testing.language`, and what it must do when workers die and sessions end in
 :mod:`triggers.testing.production`; this includes both.
+
+Longer than 400 lines because it is a list of what every storage must do.
 """
 
 from __future__ import annotations
@@ -31,12 +33,18 @@ from triggers.clock import frozen_time
 from triggers.engine.lifecycle import Claim, Fail, Finish
 from triggers.exceptions import IdempotencyConflict, InstanceNotFound, InvalidUid
 from triggers.task import execute
+from triggers.testing.changing import ChangingContract
+from triggers.testing.finalizing import FinalizingContract
 from triggers.testing.language import LanguageContract
 from triggers.testing.production import ProductionContract
 from triggers.testing.racing import RUN_LOG, BrokenRunner, IdleRunner, in_threads
+from triggers.testing.watching import WatchingContract
+from triggers.types import UID_LIMIT
 
 
-class StorageContract(LanguageContract, ProductionContract):
+class StorageContract(
+    LanguageContract, ChangingContract, FinalizingContract, ProductionContract, WatchingContract
+):
     """What every storage must do."""
 
     # -- meaning --------------------------------------------------------------------------------
@@ -136,6 +144,12 @@ class StorageContract(LanguageContract, ProductionContract):
         manager.fire("e")
         assert self.statuses(manager) == {"t_x#0": "finished"}
         assert set(self.reopened(manager)["t_x#0"].kwargs) == {"a", "d", "e"}
+
+    def test_tasks_come_back_in_the_order_of_their_configuration(self) -> None:
+        names = ["t_z", "t_x", "t_y"]
+        manager = self.manager(uuid4().hex, {name: {"after": ["a"]} for name in names})
+        assert list(self.reopened(manager).tasks) == names
+        assert manager.fire("a").scheduled == ("t_z#0", "t_x#0", "t_y#0")
 
     def test_an_idempotency_key_makes_a_second_firing_do_nothing(self) -> None:
         manager = self.manager(uuid4().hex, {"t_x": {"andEvery": "p"}})
@@ -304,6 +318,19 @@ class StorageContract(LanguageContract, ProductionContract):
     def test_an_unusable_uid_is_refused(self, uid: Any) -> None:
         with pytest.raises(InvalidUid):
             self.open(uid)
+
+    @pytest.mark.parametrize("letter", ["x", "日"])
+    def test_long_and_odd_uids_are_sessions_of_their_own(self, letter: str) -> None:
+        start, end = uuid4().hex, "/../ #:%{}*?\n"
+        longest = start + letter * (UID_LIMIT - len(start) - len(end)) + end
+        for uid in (longest, start + end):
+            manager = self.manager(uid, {"t_x": {"after": ["a", "b"]}})
+            try:
+                manager.fire("a", {"uid": uid})
+                assert self.reopened(manager)["t_x#0"].kwargs == {"a": {"uid": uid}}
+                assert not list(self.open(uid[:-1] + "_"))
+            finally:
+                manager.storage.delete()
 
     # -- many at a time -------------------------------------------------------------------------
 

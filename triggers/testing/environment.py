@@ -16,6 +16,7 @@ def run_tasks_locally(runner: str = ThreadingTaskRunner.name) -> Iterator[None]:
 
     :param runner: name of the runner that takes the place of Celery for the length of the block.
         A task's ``using`` and a manager's ``default_task_runner_name`` still go first.
+    :returns: a context manager.
     """
     before = runners.TESTING_TASK_RUNNER, ThreadingTaskRunner.waits_for_cooldown
     runners.TESTING_TASK_RUNNER, ThreadingTaskRunner.waits_for_cooldown = runner, False

@@ -9,6 +9,7 @@ import json
 import sys
 
 import django
+from django.db import connections
 from django.utils.module_loading import import_string
 
 
@@ -19,6 +20,8 @@ def main() -> None:
     from triggers.testing.environment import run_tasks_locally
 
     order = json.loads(sys.stdin.readline())
+    for alias, name in order["databases"].items():
+        connections[alias].settings_dict["NAME"] = name
     storage = import_string(order["storage"].replace(":", "."))
     managers = [TriggerManager(storage(uid, **order["options"])) for uid in order["uids"]]
     for manager in managers:

@@ -282,7 +282,11 @@ class LanguageContract(StorageSuite):
         return list(type(self.open("-")).ticking(10_000, None, **self.options))
 
     def fail(self, manager: TriggerManager, name: str, **failure: Any) -> None:
-        """Let an instance fail, as a worker would."""
+        """Let an instance fail, as a worker would.
+
+        :param name: name of the instance.
+        :param failure: what its outcome carries.
+        """
         task, number = manager.storage.key_of(name)
         manager.apply(Claim(key=(task, number), token=name))
         accepted = manager.apply(Fail(key=(task, number), token=name)).outcome

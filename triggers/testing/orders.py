@@ -19,6 +19,7 @@ MOST_FIRINGS = 7
 """Seven firings have 5,040 orders; with one more, a test would take minutes."""
 
 Firing = str | tuple[str, Mapping[str, Any]]
+"""A trigger name, or a pair of name and kwargs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Order:
     def play(self, configuration: Mapping[str, Any]) -> TriggerManager:
         """Fire everything into a fresh session in memory, whose tasks run in place.
 
+        :param configuration: directives by task name, as for ``update_configuration``.
         :returns: the session's manager, for looking at how it ended.
         """
         manager = TriggerManager(MemoryStorageBackend(f"order:{uuid4()}"))
@@ -65,7 +67,10 @@ class Order:
 
 
 class Orders:
-    """What :func:`any_order` returns: iterate over it, or decorate a test with it."""
+    """What :func:`any_order` returns: iterate over it, or decorate a test with it.
+
+    :param firings: trigger names, or pairs of name and kwargs.
+    """
 
     def __init__(self, firings: Sequence[Firing]) -> None:
         self._firings: list[tuple[str, Mapping[str, Any]]] = [

@@ -48,7 +48,12 @@ class ProductionContract(StorageSuite):
         runner: type[BaseTaskRunner] | None = IdleRunner,
         **limits: Any,
     ) -> TriggerManager:
-        """A manager on a fresh session with limits, whether or not the storage takes any."""
+        """A manager on a fresh session with limits, whether or not the storage takes any.
+
+        :param tasks: directives by task name, without ``run``; by default no tasks.
+        :param runner: the runner of its tasks; ``None``: tasks run in place.
+        :param limits: the fields of :class:`~triggers.limits.Limits`.
+        """
         manager = self.manager(uuid4().hex, runner=runner)
         manager.storage.limits = Limits(**limits)
         if tasks:
@@ -56,12 +61,19 @@ class ProductionContract(StorageSuite):
         return manager
 
     def claimed(self, manager: TriggerManager, token: str, lease: timedelta = LEASE) -> Any:
-        """What a worker is told that claims the instance."""
+        """What a worker is told that claims the instance.
+
+        :param token: the attempt's fence.
+        :param lease: how long the worker is taken to be alive, a ``timedelta``.
+        """
         event = Claim(key=KEY, token=token, lease=lease)
         return self.reopened(manager).transact(event).outcome
 
     def running(self, **limits: Any) -> TriggerManager:
-        """A session in which a worker has just claimed an instance, with the token ``one``."""
+        """A session in which a worker has just claimed an instance, with the token ``one``.
+
+        :param limits: the fields of :class:`~triggers.limits.Limits`.
+        """
         manager = self.bounded(JOIN, **limits)
         manager.fire("a", {"n": 1})
         assert isinstance(self.claimed(manager, "one"), Instance)
@@ -74,7 +86,12 @@ class ProductionContract(StorageSuite):
         return end
 
     def listed(self, after: str = "", limit: int = 10_000, **options: Any) -> list[str]:
-        """Uids that the storage lists; the test is left out if it cannot."""
+        """Uids that the storage lists; the test is left out if it cannot.
+
+        :param after: begin after this uid.
+        :param limit: how many at most.
+        :param options: further arguments of ``sessions``.
+        """
         storage = self.open("-")
         try:
             return type(storage).sessions(limit, after=after, **options, **self.options)

@@ -79,16 +79,21 @@ def in_threads(*work: Callable[[], None]) -> None:
 def in_processes(orders: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
     """Start a process for each order, let them go at once, and wait for all.
 
+    They find the modules that this process finds, and open the databases that it has open: those
+    of the test, where a lock of the session may be.
+
     :param orders: what :mod:`triggers.testing.firing_process` is to do.
     :param environment: variables beside those of this process.
     """
+    databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
+    path = os.pathsep.join(each or "." for each in sys.path)
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "triggers.testing.firing_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **environment},
+            env={**os.environ, "PYTHONPATH": path, **environment},
             text=True,
         )
         for _ in orders
@@ -96,11 +101,12 @@ def in_processes(orders: list[dict[str, Any]], environment: Mapping[str, str]) -
     try:
         for process, order in zip(processes, orders, strict=True):
             assert process.stdin is not None
-            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.write(json.dumps({"databases": databases, **order}) + "\n")
             process.stdin.flush()
         for process in processes:
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            answer = process.stdout.readline()
+            assert answer == "ready\n", answer + process.communicate(timeout=120)[1]
         for process in processes:
             assert process.stdin is not None
             process.stdin.write("go\n")

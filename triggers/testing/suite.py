@@ -36,7 +36,8 @@ class StorageSuite:
     """Whether ``overdue`` finds sessions (a storage that only loads and saves cannot)."""
 
     environment: ClassVar[Mapping[str, str]] = {}
-    """Environment variables for processes that a test starts, beside those of this process."""
+    """Environment variables for processes that a test starts, beside those of this process; they
+    need ``DJANGO_SETTINGS_MODULE``, and open the same databases as the test."""
 
     sessions = 200
     """How many joins are raced for."""
@@ -52,7 +53,10 @@ class StorageSuite:
             runners.task_runners.unregister(runner.name)
 
     def open(self, uid: str) -> SessionStorage:
-        """The session in a storage object of its own."""
+        """The session in a storage object of its own.
+
+        :param uid: the session's uid.
+        """
         cls = import_string(self.storage.replace(":", "."))
         opened: SessionStorage = cls(uid, **self.options)
         return opened
@@ -67,7 +71,12 @@ class StorageSuite:
         tasks: Mapping[str, dict[str, Any]] | None = None,
         runner: type[BaseTaskRunner] | None = None,
     ) -> TriggerManager:
-        """A manager on a session; its tasks run :class:`Recorded`."""
+        """A manager on a session; its tasks run :class:`Recorded`.
+
+        :param uid: the session's uid.
+        :param tasks: directives by task name, without ``run``; by default no tasks.
+        :param runner: the runner of its tasks; by default they run in place.
+        """
         manager = TriggerManager(self.open(uid))
         if runner is not None:
             manager.default_task_runner_name = runner.name
@@ -78,21 +87,33 @@ class StorageSuite:
     def configure(
         self, manager: TriggerManager, tasks: Mapping[str, dict[str, Any]], **options: Any
     ) -> None:
-        """Add tasks that run :class:`Recorded`."""
+        """Add tasks that run :class:`Recorded`.
+
+        :param tasks: directives by task name, without ``run``.
+        :param options: further arguments of ``update_configuration``.
+        """
         configuration = {name: {"run": Recorded.name, **each} for name, each in tasks.items()}
         manager.update_configuration(configuration, **options)
 
     def configured_sessions(
         self, tasks: Mapping[str, dict[str, Any]], count: int | None = None
     ) -> list[str]:
-        """Fresh sessions with these tasks."""
+        """Fresh sessions with these tasks.
+
+        :param tasks: directives by task name, without ``run``.
+        :param count: how many; by default :attr:`sessions`.
+        :returns: their uids.
+        """
         uids = [uuid4().hex for _ in range(count or self.sessions)]
         for uid in uids:
             self.manager(uid, tasks)
         return uids
 
     def statuses(self, manager: TriggerManager) -> dict[str, str]:
-        """Status of each instance, by name."""
+        """Status of each instance, by name.
+
+        :returns: statuses by name of instance.
+        """
         return {each.name: str(each.status) for each in self.reopened(manager)}
 
     def overdue(self) -> list[str]:
@@ -101,7 +122,10 @@ class StorageSuite:
 
     @contextmanager
     def tasks_in_place(self, manager: TriggerManager) -> Iterator[None]:
-        """Let the manager's tasks run at once."""
+        """Let the manager's tasks run at once.
+
+        :returns: a context manager.
+        """
         before = manager.default_task_runner_name
         manager.default_task_runner_name = None
         try:
@@ -115,11 +139,18 @@ class StorageSuite:
             pytest.skip(f"{self.storage} is not shared between processes")
 
     def in_processes(self, orders: list[dict[str, Any]], tmp_path: Path) -> None:
-        """Start a process for each order, let them go at once, and wait for all."""
+        """Start a process for each order, let them go at once, and wait for all.
+
+        :param orders: what each process is to do.
+        :param tmp_path: directory in which the runs are noted.
+        """
         fixed = {"storage": self.storage, "options": dict(self.options)}
         environment = {**self.environment, RUN_LOG: str(tmp_path / "runs")}
         in_processes([{**fixed, **order} for order in orders], environment)
 
     def runs(self, tmp_path: Path) -> Counter[str]:
-        """How often each instance ran."""
+        """How often each instance ran.
+
+        :param tmp_path: directory in which the runs were noted.
+        """
         return Counter((tmp_path / "runs").read_text().splitlines())

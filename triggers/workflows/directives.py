@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triggers.configuration import Problems
 from triggers.exceptions import ConfigurationError
@@ -18,12 +18,16 @@ from triggers.workflows.expressions import Expression, Trigger
 from triggers.workflows.spelling import (
     Duration,
     Filter,
+    Provider,
     Written,
     duration,
     filter_json,
     provider_name,
     written,
 )
+
+if TYPE_CHECKING:
+    from triggers.task import TriggerTask
 
 Condition = Expression | str | list[Any] | tuple[Any, ...] | Set[Any] | Mapping[str, Any]
 """A trigger's name, an expression, JSON, or several of these, all of which must hold."""
@@ -41,19 +45,33 @@ class Declaration:
     """What :meth:`triggers.workflows.Workflow.task` was given; its parameters are explained there.
 
     ``None`` is what was not given.
+
+    :ivar run: the trigger task that does the work: the task, its class or its name.
+    :ivar after: what it waits for.
+    :ivar unless: what rules it out.
+    :ivar and_every: the trigger of which every firing counts.
+    :ivar when: filters by trigger.
+    :ivar within: how long an instance may wait; seconds, or the like.
+    :ivar fresh: how long a firing counts, by trigger; seconds, or the like.
+    :ivar at_most_every: the shortest time between firings that count; seconds, or the like.
+    :ivar debounce: one instance per burst: ``quiet`` and ``most``; seconds, or the like.
+    :ivar with_params: kwargs by trigger that lie under what is fired.
+    :ivar with_args: a provider, or its name.
+    :ivar using: name of the runner.
+    :ivar custom: directives of the application's own.
     """
 
-    run: Any = None
+    run: str | TriggerTask | type[TriggerTask]
     after: Condition | None = None
     unless: Condition | None = None
-    and_every: Any = None
+    and_every: str | Trigger | None = None
     when: Mapping[str, Filter | list[Filter]] | None = None
     within: Duration | None = None
     fresh: Mapping[str, Duration] | None = None
     at_most_every: Duration | None = None
     debounce: Mapping[str, Duration] | None = None
     with_params: Mapping[str, Mapping[str, Any]] | None = None
-    with_args: Any = None
+    with_args: Provider | None = None
     using: str | None = None
     custom: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,7 +107,7 @@ class Declaration:
         return {**given, **_listed(self.custom)}
 
     def _and_every(self, said: _Said) -> Trigger | None:
-        every = self.and_every
+        every: Any = self.and_every
         if every is None:
             return None
         if isinstance(every, str):
@@ -113,11 +131,12 @@ class Declaration:
         return {name: filter_json(value, f"when, {name}") for name, value in self.when.items()}
 
     def _with_args(self, said: _Said) -> str | None:
-        if isinstance(self.with_args, Mapping):
+        given: Any = self.with_args
+        if isinstance(given, Mapping):
             reason = "takes a provider, which makes the arguments; kwargs that do not change go "
             said.problem("withArgs", reason + "into with_params, by trigger")
             return None
-        return None if self.with_args is None else provider_name(self.with_args)
+        return None if given is None else provider_name(given)
 
     def _at_most_every(self, said: _Said, every: Trigger | None) -> Any:
         given = None if self.at_most_every is None else duration(self.at_most_every, {})

@@ -45,8 +45,9 @@ class Expression:
     def within(self: E, value: Duration | None = None, /, **units: float) -> E:
         """How long an instance of the task may wait, counted from its creation.
 
-        :param value: ISO 8601 text, a ``timedelta``, or seconds; or else
+        :param value: ISO 8601 text, a ``timedelta``, or seconds; by default ``units`` say it.
         :param units: ``weeks``, ``days``, ``hours``, ``minutes``, ``seconds``.
+        :returns: a new expression.
         :raises ValueError: the language does not know such a duration.
         """
         return replace(self, deadline=duration(value, units))
@@ -102,11 +103,11 @@ class Trigger(Expression):
     """Firings of one name; made by :func:`~triggers.workflows.on`.
 
     :ivar name: the trigger.
-    :ivar count: how many firings; or the trigger and path that say how many.
-    :ivar filter: which of them pass for the task.
-    :ivar lifetime: how long each of them counts, ISO 8601.
-    :ivar interval: the task's ``atMostEvery``, ISO 8601.
-    :ivar burst: the task's ``debounce``: quiet and most, ISO 8601.
+    :ivar count: how many firings; or the trigger and path that say how many; ``None``: one will do.
+    :ivar filter: which of them pass for the task; ``None``: all.
+    :ivar lifetime: how long each of them counts, ISO 8601; ``None``: for ever.
+    :ivar interval: the task's ``atMostEvery``, ISO 8601; ``None``: not said here.
+    :ivar burst: the task's ``debounce``: quiet and most, ISO 8601; ``None``: not said here.
     """
 
     name: str = ""
@@ -119,8 +120,10 @@ class Trigger(Expression):
     def times(self, count: int | None = None, /, *, from_: str | None = None) -> Trigger:
         """Only when so many firings of it are held.
 
-        :param count: how many, from 1.
-        :param from_: the trigger and path where the number is found: ``"started.pages"``.
+        :param count: how many, from 1; by default ``from_`` says it.
+        :param from_: the trigger and path where the number is found: ``"started.pages"``; by
+            default ``count`` says it.
+        :returns: a new expression.
         :raises TypeError: both or neither are given, or one is of the wrong type.
         :raises ValueError: ``count`` is less than 1.
         """
@@ -167,6 +170,7 @@ class Trigger(Expression):
         :param filters: the name of a predicate or the predicate itself, or tests by path as in
             JSON: ``{"page.number": {"gte": 3}, "channel": "web"}``.
         :param tests: the same as Django writes it: ``page__number__gte=3, channel="web"``.
+        :returns: a new expression.
         :raises CannotRegister: a function that can be no predicate, such as a lambda.
         :raises TypeError: no test at all, or something that is none.
         """
@@ -178,6 +182,7 @@ class Trigger(Expression):
         :param filters: tests by path, which begins with a trigger of that task:
             ``{"orderPlaced.amount": {"gt": 1000}}``.
         :param tests: the same as Django writes it: ``orderPlaced__amount__gt=1000``.
+        :returns: a new expression.
         :raises TypeError: no test at all, or something that is none.
         """
         return replace(self, filter=joined(self.filter, members_of(filters, tests, ARGS)))
@@ -185,14 +190,20 @@ class Trigger(Expression):
     def fresh(self, value: Duration | None = None, /, **units: float) -> Trigger:
         """Only while a firing of it is not so old.
 
-        Takes a duration like :meth:`~triggers.workflows.Expression.within`.
+        :param value: ISO 8601 text, a ``timedelta``, or seconds; by default ``units`` say it.
+        :param units: ``weeks``, ``days``, ``hours``, ``minutes``, ``seconds``.
+        :returns: a new expression.
+        :raises ValueError: the language does not know such a duration.
         """
         return replace(self, lifetime=duration(value, units))
 
     def at_most_every(self, value: Duration | None = None, /, **units: float) -> Trigger:
         """Of an ``and_every`` trigger: pass over firings that come sooner after the last one.
 
-        Takes a duration like :meth:`~triggers.workflows.Expression.within`.
+        :param value: ISO 8601 text, a ``timedelta``, or seconds; by default ``units`` say it.
+        :param units: ``weeks``, ``days``, ``hours``, ``minutes``, ``seconds``.
+        :returns: a new expression.
+        :raises ValueError: the language does not know such a duration.
         """
         return replace(self, interval=duration(value, units))
 
@@ -201,7 +212,9 @@ class Trigger(Expression):
 
         :param quiet: a burst is over when nothing was fired for so long: ISO 8601 text, a
             ``timedelta``, or seconds;
-        :param most: or when its first firing is so long ago.
+        :param most: or when its first firing is so long ago; ISO 8601 text, a ``timedelta``, or
+            seconds.
+        :returns: a new expression.
         """
         return replace(self, burst=(duration(quiet, {}), duration(most, {})))
 

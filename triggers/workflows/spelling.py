@@ -27,6 +27,9 @@ Duration = str | timedelta | int | float
 Filter = str | Callable[..., Any] | Mapping[str, Any]
 """A predicate, by name or as function, or tests by path."""
 
+Provider = str | Callable[..., Mapping[str, Any]]
+"""A provider, by name or as function."""
+
 ARGS = "$args."
 
 # What Django calls other than this language, or has and this language has not.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triggers.configuration import parse
+from triggers.configuration import check_finalize, parse
 from triggers.exceptions import ConfigurationError, TriggersError
 from triggers.workflows.directives import Condition, Declaration
-from triggers.workflows.spelling import Duration, Filter
+from triggers.workflows.expressions import Trigger
+from triggers.workflows.spelling import Duration, Filter, Provider
+
+if TYPE_CHECKING:
+    from triggers.task import TriggerTask
 
 
 class UnknownWorkflow(TriggersError, LookupError):
@@ -34,20 +38,25 @@ class Workflow(Mapping[str, dict[str, Any]]):
     that is found by its name.
 
     :param name: its name.
+    :param finalize: whether its sessions fire ``sessionFinalized`` when nothing is left to do;
+        ``None``: it says nothing of that.
     :raises ConfigurationError: ``name`` is no string, or empty.
     """
 
-    def __init__(self, name: Any) -> None:
-        if not isinstance(name, str) or not name:
+    def __init__(self, name: str, *, finalize: bool | None = None) -> None:
+        given: Any = name
+        if not isinstance(given, str) or not given:
             reason = f"the name of a workflow must be a string and not empty, got {name!r}"
             raise ConfigurationError([("workflow", reason)])
         self.name: str = name
+        self.finalize = check_finalize(finalize)
         self._tasks: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def from_json(cls, name: str, configuration: Mapping[str, Any]) -> Workflow:
         """A workflow of what stands in a file.
 
+        :param name: the workflow's name.
         :param configuration: directives by task name; ``to_json()`` gives the same again.
         :raises ConfigurationError: something in it is wrong.
         """
@@ -61,17 +70,17 @@ class Workflow(Mapping[str, dict[str, Any]]):
         name: str,
         /,
         *,
-        run: Any,
+        run: str | TriggerTask | type[TriggerTask],
         after: Condition | None = None,
         unless: Condition | None = None,
-        and_every: Any = None,
+        and_every: str | Trigger | None = None,
         when: Mapping[str, Filter | list[Filter]] | None = None,
         within: Duration | None = None,
         fresh: Mapping[str, Duration] | None = None,
         at_most_every: Duration | None = None,
         debounce: Mapping[str, Duration] | None = None,
         with_params: Mapping[str, Mapping[str, Any]] | None = None,
-        with_args: Any = None,
+        with_args: Provider | None = None,
         using: str | None = None,
         **custom: Any,
     ) -> Workflow:
@@ -81,17 +90,22 @@ class Workflow(Mapping[str, dict[str, Any]]):
 
         :param name: the task's name, such as ``t_importSubject``.
         :param run: the trigger task that does the work: the task, its class or its name.
-        :param after: a trigger's name, an expression, JSON, or a list of these (all of them).
-        :param unless: likewise.
-        :param and_every: a trigger's name, or ``on(…)`` with what there is to say of it.
-        :param when: filters by trigger, as in JSON; predicates also as functions.
-        :param within: how long an instance may wait.
-        :param fresh: how long a firing counts, by trigger.
-        :param at_most_every: pass over firings of ``and_every`` that come sooner.
-        :param debounce: ``{"quiet": …, "most": …}``: one instance per burst of ``and_every``.
-        :param with_params: kwargs by trigger that lie under what is fired.
-        :param with_args: a provider, or its name.
-        :param using: name of the runner.
+        :param after: a trigger's name, an expression, JSON, or a list of these (all of them);
+            ``None``: nothing beside ``and_every``.
+        :param unless: likewise; ``None``: nothing rules an instance out.
+        :param and_every: a trigger's name, or ``on(…)`` with what there is to say of it; ``None``:
+            the task runs once.
+        :param when: filters by trigger, as in JSON; predicates also as functions; ``None``: none
+            beside those of expressions.
+        :param within: how long an instance may wait, such as seconds; ``None``: for ever.
+        :param fresh: how long a firing counts, by trigger, such as seconds; ``None``: for ever.
+        :param at_most_every: pass over firings of ``and_every`` that come sooner, in seconds or the
+            like; ``None``: over none.
+        :param debounce: ``{"quiet": …, "most": …}``: one instance per burst of ``and_every``;
+            durations, such as seconds; ``None``: one per firing.
+        :param with_params: kwargs by trigger that lie under what is fired; ``None``: none.
+        :param with_args: a provider, or its name; ``None``: the task gets its context alone.
+        :param using: name of the runner; ``None``: the manager's default.
         :param custom: directives of your own.
         :returns: the workflow itself, to add the next task.
         :raises ConfigurationError: something is wrong, or the workflow has a task of this name.
@@ -114,7 +128,13 @@ class Workflow(Mapping[str, dict[str, Any]]):
         return self.add(name, declaration)
 
     def add(self, name: str, declaration: Declaration) -> Workflow:
-        """Add a task whose declaration was made elsewhere; see :meth:`task`."""
+        """Add a task whose declaration was made elsewhere; see :meth:`task`.
+
+        :param name: the task's name.
+        :param declaration: what there is to say of it.
+        :returns: the workflow itself.
+        :raises ConfigurationError: something is wrong, or the workflow has a task of this name.
+        """
         if name in self._tasks:
             run = self._tasks[name]["run"]
             reason = f"the workflow {self.name!r} has a task of this name, which runs {run}"
@@ -148,19 +168,29 @@ class Workflow(Mapping[str, dict[str, Any]]):
 _known: dict[str, Workflow] = {}
 
 
-def define(name: str) -> Workflow:
+def define(name: str, *, finalize: bool | None = None) -> Workflow:
     """The workflow of this name, made if there is none, so that several modules may add to it.
 
-    :raises ConfigurationError: ``name`` is no string, or empty.
+    :param name: the workflow's name.
+    :param finalize: see :class:`Workflow`; ``None``: what others say, if they do.
+    :raises ConfigurationError: ``name`` is no string, or empty, or somebody else has declared
+        ``finalize`` otherwise.
     """
     if name not in _known:
-        _known[name] = Workflow(name)
-    return _known[name]
+        _known[name] = Workflow(name, finalize=finalize)
+    found = _known[name]
+    if check_finalize(finalize) is not None and found.finalize is not finalize:
+        if found.finalize is not None:
+            reason = f"the workflow {name!r} was declared with finalize={found.finalize}"
+            raise ConfigurationError([("finalize", reason)])
+        found.finalize = finalize
+    return found
 
 
 def register(workflow: Workflow) -> Workflow:
     """Make a workflow known by its name, such as one that was read from a file.
 
+    :returns: the workflow.
     :raises ConfigurationError: another one has this name.
     """
     if _known.setdefault(workflow.name, workflow) is not workflow:
@@ -170,13 +200,17 @@ def register(workflow: Workflow) -> Workflow:
 
 
 def unregister(name: str) -> None:
-    """Forget a workflow; does nothing if there is none of this name."""
+    """Forget a workflow; does nothing if there is none of this name.
+
+    :param name: the workflow's name.
+    """
     _known.pop(name, None)
 
 
 def get(name: str) -> Workflow:
     """The workflow of this name.
 
+    :param name: the workflow's name.
     :raises UnknownWorkflow: (a ``LookupError``) there is none; the message lists those there are.
     """
     if name not in _known:
