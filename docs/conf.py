@@ -27,9 +27,13 @@ author = "triggers contributors"
 copyright = "2026, triggers contributors"
 version = release = _metadata["version"]
 
-# For status_diagram, our own extension.
+# For pictures, our own extension, and type_checking.
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-extensions = ["sphinx.ext.autodoc", "status_diagram"]
+from type_checking import import_names  # noqa: E402
+
+import_names("triggers", leave_out=("migrations", "management"))
+
+extensions = ["sphinx.ext.autodoc", "pictures"]
 exclude_patterns = ["_build", "_ext"]
 # A section may still be without pages. Sphinx names no type for this warning, so that
 # suppress_warnings cannot.
@@ -42,19 +46,25 @@ html_title = f"{project} {version}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints_description_target = "all"
 
 nitpicky = True
 # Type variables: autodoc shows their names in signatures, and they have no place of their own.
 nitpick_ignore = [
     ("py:class", "triggers.conditions.registered.F"),
     ("py:class", "triggers.exceptions.E"),
+    ("py:class", "triggers.registry.C"),
+    ("py:class", "triggers.registry.T"),
     ("py:class", "triggers.task.F"),
+    ("py:class", "triggers.workflows.expressions.E"),
     # Where autodoc cannot resolve all of a signature, it prints it as it is written.
     ("py:class", "timedelta"),
 ]
 # Without intersphinx, which needs a network, nothing outside the package can be linked to.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(builtins|collections|datetime|decimal|enum|logging|types|typing|uuid)(\..*)?"),
-    (r"py:.*", r"(celery|class_registry|django|filters|kombu|pytest|redis|unittest)(\..*)?"),
+    (r"py:.*", r"(builtins|collections|contextlib|datetime|decimal|enum)(\..*)?"),
+    (r"py:.*", r"(logging|pathlib|types|typing|uuid)(\..*)?"),
+    # Nor is there a place for what is private.
+    (r"py:.*", r"triggers\.(.*\.)?_\w+"),
+    (r"py:.*", r"(celery|class_registry|django|filters|kombu|_?pytest|redis|unittest)(\..*)?"),
 ]

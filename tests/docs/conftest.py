@@ -1,8 +1,14 @@
 """Counts what ran of the documentation's code, and lists what did not."""
 
+import sys
+
 import pytest
 
 from tests.docs.snippets import Outcome
+from tests.servers import ROOT
+
+# The extensions that draw the pictures, as docs/conf.py finds them.
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
 
 outcomes_key = pytest.StashKey[list[Outcome]]()
 

@@ -1,21 +1,18 @@
 """The picture of the statuses says what the table in the engine says."""
 
-import importlib.util
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from types import ModuleType
 
 import pytest
+from pictures import graph, statuses
 
-from tests.servers import ROOT
-from triggers.engine import ALLOWED_TRANSITIONS
 from triggers.types import Status
 
 SVG = "{http://www.w3.org/2000/svg}"
 
-ENGINE = {str(name): tuple(map(str, ends)) for name, ends in ALLOWED_TRANSITIONS.items()}
+ENGINE = statuses.table_of_engine()
 TABLES = {
     "the engine's": ENGINE,
     "with an arrow back": {"a": ("b",), "b": ("c", "a"), "c": ("d", "a"), "d": ()},
@@ -24,30 +21,13 @@ TABLES = {
 }
 
 
-def _extension() -> ModuleType:
-    path = ROOT / "docs" / "_ext" / "status_diagram.py"
-    spec = importlib.util.spec_from_file_location("status_diagram_under_test", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up.
-    import sys
-
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-diagram = _extension()
-
-
 @pytest.fixture(params=TABLES.values(), ids=TABLES.keys())
 def table(request: pytest.FixtureRequest) -> Mapping[str, Sequence[str]]:
     return request.param
 
 
 def _picture(table: Mapping[str, Sequence[str]]) -> ElementTree.Element:
-    return ElementTree.fromstring(diagram.draw(table, title="statuses <&> changes"))
+    return ElementTree.fromstring(statuses.draw(table, title="statuses <&> changes"))
 
 
 def _numbers(path: str) -> list[tuple[float, float]]:
@@ -72,28 +52,28 @@ def test_the_picture_draws_every_arrow_of_the_table_and_no_other(
 
 
 def test_every_arrow_leads_from_its_box_to_its_box(table: Mapping[str, Sequence[str]]) -> None:
-    layout = diagram.lay_out(table)
+    layout = graph.lay_out(table)
     for (start, end), points in layout.paths.items():
         for name, (x, y) in ((start, points[0]), (end, points[-1])):
             left, top = layout.boxes[name]
-            assert x in (left, left + diagram.BOX_WIDTH)
-            assert top < y < top + diagram.BOX_HEIGHT
+            assert x in (left, left + graph.BOX_WIDTH)
+            assert top < y < top + graph.BOX_HEIGHT
 
 
 def test_the_head_of_an_arrow_touches_the_box_that_it_points_to() -> None:
-    layout = diagram.lay_out(ENGINE)
+    layout = graph.lay_out(ENGINE)
     for group in _picture(ENGINE).iter(f"{SVG}g"):
         if group.get("data-to"):
             tip, *_rest = _numbers(group.findall(f"{SVG}path")[1].get("d") or "")
             left, top = layout.boxes[group.get("data-to")]
-            assert tip[0] in (left, left + diagram.BOX_WIDTH)
-            assert top < tip[1] < top + diagram.BOX_HEIGHT
+            assert tip[0] in (left, left + graph.BOX_WIDTH)
+            assert top < tip[1] < top + graph.BOX_HEIGHT
 
 
 def test_boxes_do_not_overlap_and_no_arrow_passes_through_one(
     table: Mapping[str, Sequence[str]],
 ) -> None:
-    layout = diagram.lay_out(table)
+    layout = graph.lay_out(table)
     assert len(set(layout.boxes.values())) == len(table)
     for arrow, points in layout.paths.items():
         curve = [point for pair in pairwise(points) for point in _along(*pair)]
@@ -101,7 +81,7 @@ def test_boxes_do_not_overlap_and_no_arrow_passes_through_one(
             inside = [
                 (x, y)
                 for x, y in curve
-                if left < x < left + diagram.BOX_WIDTH and top < y < top + diagram.BOX_HEIGHT
+                if left < x < left + graph.BOX_WIDTH and top < y < top + graph.BOX_HEIGHT
             ]
             assert not inside, f"{arrow} passes through {name}"
 
@@ -118,17 +98,17 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[f
 
 
 def test_nothing_is_drawn_outside_the_picture(table: Mapping[str, Sequence[str]]) -> None:
-    layout = diagram.lay_out(table)
+    layout = graph.lay_out(table)
     points = [point for path in layout.paths.values() for point in path]
     for left, top in layout.boxes.values():
-        points += [(left, top), (left + diagram.BOX_WIDTH, top + diagram.BOX_HEIGHT)]
+        points += [(left, top), (left + graph.BOX_WIDTH, top + graph.BOX_HEIGHT)]
     assert all(0 <= x <= layout.width and 0 <= y <= layout.height for x, y in points)
 
 
 def test_the_table_in_the_page_has_a_row_for_every_status() -> None:
     text = [
         row.astext().split("\n\n")
-        for row in diagram.as_table(ENGINE).findall()
+        for row in statuses.as_table(ENGINE).findall()
         if row.tagname == "row"
     ]
     assert text[0] == ["status", "can become"]

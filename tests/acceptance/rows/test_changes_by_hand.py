@@ -175,6 +175,22 @@ def test_e24_metadata_is_added_to_what_is_there(failed: TriggerManager) -> None:
     assert statuses(failed) == {"t_x#0": "failed"}
 
 
+@trigger_task
+def attach_notes(context: TaskContext) -> dict[str, int]:
+    with context.get_logger_context() as logger:
+        logger.warning("half of the pages are empty")
+    context.manager.update_instance_metadata(context.instance_name, {"pages": 3})
+    return {"imported": 1}
+
+
+def test_e24_metadata_attached_while_it_runs_stay(new_session: NewSession) -> None:
+    manager = new_session({"t_x": {"after": ["a"], "run": attach_notes.name}})
+    manager.fire("a")
+    instance = reopened(manager).storage["t_x#0"]
+    assert (instance.status, instance.log_level_name) == ("finished", "WARNING")
+    assert (instance.metadata["pages"], instance.metadata["result"]) == (3, {"imported": 1})
+
+
 def test_e24_metadata_that_cannot_be_stored_is_refused(failed: TriggerManager) -> None:
     with pytest.raises(InvalidPayload, match="metadata"):
         failed.update_instance_metadata("t_x#0", {"lock": object()})

@@ -175,6 +175,36 @@ def test_e32_with_threads_what_waits_for_the_end_runs_once(new_session: NewSessi
     assert statuses(manager)["t_close#0"] == "finished"
 
 
+def test_e32_what_is_built_in_finalizes_where_the_recipe_does(new_session: NewSession) -> None:
+    for order in any_order(["p", ("a", {"good": True}), "b", ("a", {})]):
+        recipe = new_session(SURVEY, manager=FinalizingTriggerManager)
+        built_in = new_session(SURVEY)
+        built_in.update_configuration({}, finalize=True)
+        for trigger, kwargs in order.firings:
+            for manager in (recipe, built_in):
+                manager.fire(trigger, kwargs)
+            assert statuses(built_in) == statuses(recipe), order
+            assert finalized(built_in) == finalized(recipe), order
+        if statuses(recipe)["t_import#0"] == "failed":
+            assert finalized(built_in) == 0
+            for manager in (recipe, built_in):
+                manager.replay_failed_instance("t_import#0", {"a": {"good": True}})
+        assert statuses(built_in) == statuses(recipe), order
+        assert finalized(built_in) == finalized(recipe) == 1, order
+
+
+def test_e32_what_is_built_in_fires_once_where_the_recipe_may_not(new_session: NewSession) -> None:
+    with run_tasks_locally("threading"):
+        manager = new_session(SURVEY)
+        manager.update_configuration({}, finalize=True)
+        manager.fire("p")
+        manager.fire("a", {"good": True})
+        manager.fire("b")
+        ThreadingTaskRunner.join_all(PATIENCE)
+    assert finalized(manager) == 1
+    assert statuses(manager)["t_close#0"] == "finished"
+
+
 # -- namespaced sessions ------------------------------------------------------------------------
 
 

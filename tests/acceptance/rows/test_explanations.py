@@ -238,6 +238,16 @@ def test_p13_a_whole_session_is_explained_and_all_of_it_is_plain_json(
     assert plain["tasks"][0]["instances"][0]["status"] == "unstarted"
 
 
+def test_p13_of_a_closed_session_it_says_what_can_never_come(account: TriggerManager) -> None:
+    account.close()
+    found = account.explain("t_open#0")
+    assert isinstance(found, InstanceExplanation)
+    assert isinstance(found.conditions, Conditions)
+    assert found.conditions.out_of_reach is not None
+    assert "page" in found.conditions.out_of_reach.triggers
+    assert "cannot be fired from outside any more, and no task runs that could" in str(found)
+
+
 def test_p13_what_does_not_exist_is_named(account: TriggerManager) -> None:
     with pytest.raises(LookupError, match="did you mean 't_open'"):
         account.explain("t_opne")

@@ -167,6 +167,17 @@ def test_e25_records_say_where_they_come_from(
     assert record.pathname == __file__
 
 
+def test_e25_records_of_a_task_name_the_firing_that_has_completed_it(
+    new_session: NewSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    manager = new_session({"t_x": {"after": ["b", "a"], "run": log_context.name}})
+    manager.fire("a")
+    manager.fire("b")
+    record = logged(caplog, "plain")
+    assert (record.action, record.trigger) == ("run", "b")
+
+
 @trigger_task
 def fail_with_context(context: TaskContext) -> None:
     with context.get_logger_context({"page": 1}) as logger:

@@ -8,7 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,6 @@ custom_runner = row_survey.triggers:CustomRunner
 """
 
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-METADATA = "Metadata-Version: 2.1\nName: row-survey\nVersion: 1.0\n"
 
 CALLER = """
 import django
@@ -126,27 +127,37 @@ print(json.dumps({
 """
 
 
-def build_wheel(folder: Path) -> Path:
-    """Pack the distribution, as a build tool would."""
-    info = "row_survey-1.0.dist-info"
-    files = {
-        "row_survey/__init__.py": "",
-        "row_survey/triggers.py": TRIGGERS_PY,
-        "row_survey/tasks.py": TASKS_PY,
-        f"{info}/METADATA": METADATA,
+SURVEY = {
+    "row_survey/__init__.py": "",
+    "row_survey/triggers.py": TRIGGERS_PY,
+    "row_survey/tasks.py": TASKS_PY,
+}
+
+
+def build_wheel(folder: Path, name: str, files: Mapping[str, str], entry_points: str) -> Path:
+    """Pack version 1.0 of a distribution, as a build tool would.
+
+    :param name: of the distribution, with underscores.
+    :param files: the text of each file, by its path.
+    """
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+    packed = {
+        **files,
+        f"{info}/METADATA": metadata,
         f"{info}/WHEEL": WHEEL,
-        f"{info}/entry_points.txt": ENTRY_POINTS,
+        f"{info}/entry_points.txt": textwrap.dedent(entry_points),
     }
     record = []
-    for name, text in files.items():
+    for path, text in packed.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
-        record.append(f"{name},sha256={digest.decode()},{len(text.encode())}")
-    files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""])
-    path = folder / "row_survey-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return path
+        record.append(f"{path},sha256={digest.decode()},{len(text.encode())}")
+    packed[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""])
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in packed.items():
+            archive.writestr(path, text)
+    return wheel
 
 
 @pytest.fixture
@@ -155,7 +166,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
     options = ["--no-index", "--no-deps", "--no-compile", "--target", str(site)]
-    subprocess.run([*command, *options, str(build_wheel(tmp_path))], check=True, timeout=120)
+    wheel = build_wheel(tmp_path, "row_survey", SURVEY, ENTRY_POINTS)
+    subprocess.run([*command, *options, str(wheel)], check=True, timeout=120)
     (tmp_path / "folder").mkdir()
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "tests.settings",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
+import types
 import unittest
 from typing import Any
 
@@ -44,7 +46,7 @@ TEST_CASE = '''
     from unittest import TestCase
     class ImportSubjectTestCase(TriggerManagerTestCaseMixin, TestCase):
       def setUp(self):
-        super(ImportSubjectTestCase, self).setUp()
+        super(TriggerTaskTestCase, self).setUp()
         self.manager =\\
          TriggerManager(CacheStorageBackend(self._testMethodName))
 
@@ -81,8 +83,32 @@ TEST_CASE = '''
         self.assertEqual(subject.firstName, responses['firstName'])
         # etc.
 '''
-# Repaired: indentation, braces and the quotes of the docstring. A slip of the document: the class
-# that "super" names is called ImportSubjectTestCase.
+# Repaired: indentation, braces and the quotes of the docstring. A slip of the document: "super"
+# names another class than the one that it stands in; the tests let both names mean the same.
+
+
+def test_chapter_11_1_a_test_case_has_its_manager(play: Play) -> None:
+    names = play(
+        """
+        from triggers.testing import TriggerManagerTestCaseMixin
+        from unittest import TestCase
+
+        class ImportSubjectTestCase(TriggerManagerTestCaseMixin, TestCase):
+            def setUp(self):
+                super(TriggerTaskTestCase, self).setUp()
+
+                self.manager = \\
+                    TriggerManager(CacheStorageBackend(self._testMethodName))
+
+            def test_manager(self):
+                self.assertInstanceMissing('t_importSubject#0')
+        """,
+        "app.tests",
+        CacheStorageBackend=CacheStorageBackend,
+        TriggerManager=TriggerManager,
+    )
+    names["TriggerTaskTestCase"] = names["ImportSubjectTestCase"]
+    run_test_case(names["ImportSubjectTestCase"])
 
 
 def test_chapter_11_1_and_11_2_a_whole_test_case(play: Play) -> None:
@@ -93,6 +119,7 @@ def test_chapter_11_1_and_11_2_a_whole_test_case(play: Play) -> None:
         CacheStorageBackend=CacheStorageBackend,
         TriggerManager=TriggerManager,
     )
+    names["TriggerTaskTestCase"] = names["ImportSubjectTestCase"]
     run_test_case(names["ImportSubjectTestCase"])
     assert Subject.objects.count() == 1
 
@@ -101,9 +128,13 @@ class Timeout(OSError):
     """What the client of the snippet raises, under the name that it has in requests."""
 
 
-def test_chapter_11_2_4_assertions(play: Play, monkeypatch: Any) -> None:
+def test_chapter_11_2_4_assertions(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     # Two examples use the same instance name for different outcomes, so each has a test of its
-    # own. requests.exceptions.Timeout stands for any exception of a library.
+    # own. requests, which is no dependency of ours, stands for any library.
+    requests = types.ModuleType("requests.exceptions")
+    monkeypatch.setattr(requests, "Timeout", Timeout, raising=False)
+    monkeypatch.setitem(sys.modules, "requests", types.ModuleType("requests"))
+    monkeypatch.setitem(sys.modules, "requests.exceptions", requests)
     play(
         """
         from triggers.task import TriggerTask
@@ -154,6 +185,7 @@ def test_chapter_11_2_4_assertions(play: Play, monkeypatch: Any) -> None:
             def test_failed(self):
                 self.play('t_importBrowserMetadata', 'app.tasks.ImportBrowserMetadata')
                 # Check that the task instance failed with the expected error:
+                from requests.exceptions import Timeout
                 self.assertInstanceFailed(
                   instance_name = 't_importBrowserMetadata#0',
                   exc_type

@@ -60,8 +60,7 @@ def test_chapter_15_1_manager_and_storage_from_settings(play: Play) -> None:
 
 @pytest.fixture
 def finalizing(play: Play) -> Iterator[TriggerManager]:
-    # Repaired: indentation. Nothing is added, not even a name: the recipe has none, so it goes
-    # by that of the manager that it extends.
+    # Repaired: indentation. The recipe has no name, but what is registered needs one of its own.
     names = play(
         """
         class FinalizingTriggerManager(TriggerManager):
@@ -88,10 +87,11 @@ def finalizing(play: Play) -> Iterator[TriggerManager]:
         "my_app.triggers",
         TriggerManager=TriggerManager,
     )
+    names["FinalizingTriggerManager"].name = "finalizing"
     trigger_managers.register(names["FinalizingTriggerManager"])
     define("app.tasks.ImportSubject")
     yield names["FinalizingTriggerManager"](CacheStorageBackend("42"))
-    trigger_managers.unregister("default")
+    trigger_managers.unregister("finalizing")
 
 
 def test_chapter_15_2_finalizing_a_session(finalizing: TriggerManager) -> None:

@@ -152,6 +152,26 @@ def test_chapter_7_2_cascading(play: Play, trigger_manager: TriggerManager) -> N
     assert got == {expected["trigger_name"]: expected["trigger_kwargs"]}
 
 
+def test_chapter_7_2_a_cascade_is_the_same_as_firing_by_hand(
+    play: Play, trigger_manager: TriggerManager
+) -> None:
+    waits = define("app.other.Waits")
+    after = {"after": ["t_importSubject"], "run": waits.name}
+    trigger_manager.update_configuration({"t_waits": after})
+    play(
+        """
+        trigger_manager.fire(
+          trigger_name = 't_importSubject',
+          trigger_kwargs = {'subjectId': new_subject.pk},
+        )
+        """,
+        new_subject=Subject.objects.create(name="Marcus"),
+        trigger_manager=trigger_manager,
+    )
+    got = trigger_manager.storage["t_waits#0"].metadata["result"]["got"]
+    assert got == {"t_importSubject": {"subjectId": Subject.objects.get().pk}}
+
+
 class HttpError(OSError):
     """What the client of the snippet raises."""
 

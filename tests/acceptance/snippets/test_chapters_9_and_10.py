@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.app.tasks import define
 from tests.acceptance.snippets.conftest import Play, statuses
+from triggers import CacheStorageBackend
 from triggers.manager import TriggerManager
 from triggers.task import TriggerTask
 from triggers.types import TaskConfig, TaskInstance
@@ -240,6 +241,21 @@ def test_chapter_9_3_2_skipping_with_a_cascade(play: Play, failed: TriggerManage
     )
     assert statuses(failed) == {"t_importSubject#0": "skipped", "t_waits#0": "finished"}
     assert failed.storage.latest_kwargs["t_importSubject"] == {"subjectId": 42}
+    skipped = failed.storage["t_waits#0"].kwargs
+    # "The above code has basically the same effect as if [it] finished […] and caused a cascade"
+    other = TriggerManager(CacheStorageBackend("another session"))
+    other.update_configuration(CONFIGURATION)
+    play(
+        """
+        trigger_manager.fire(
+          trigger_name = 't_importSubject',
+          trigger_kwargs = {'subjectId': 42},
+        )
+        """,
+        trigger_manager=other,
+    )
+    assert statuses(other) == {"t_waits#0": "finished"}
+    assert other.storage["t_waits#0"].kwargs == skipped
 
 
 # -- chapter 10 ---------------------------------------------------------------------------------
@@ -352,16 +368,16 @@ def test_chapter_10_1_1_exception_context(
 
 
 def test_chapter_10_2_log_levels(play: Play, failed: TriggerManager) -> None:
-    names = play(
+    instance = play(
         """
         task_instance = trigger_manager.storage['t_importSubject#0']
 
-        log_level = task_instance.log_level  # e.g.: logging.INFO
-        log_level_name = task_instance.log_level_name  # e.g.: 'INFO'
+        task_instance.log_level  # e.g.: logging.INFO
+        task_instance.log_level_name  # e.g.: 'INFO'
         """,
         trigger_manager=failed,
-    )
-    assert (names["log_level"], names["log_level_name"]) == (logging.NOTSET, "NOTSET")
+    )["task_instance"]
+    assert (instance.log_level, instance.log_level_name) == (logging.NOTSET, "NOTSET")
 
 
 def test_chapter_10_2_2_resolving_logs(play: Play, trigger_manager: TriggerManager) -> None:

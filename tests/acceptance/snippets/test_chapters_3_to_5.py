@@ -1,4 +1,4 @@
-"""Chapters 3 to 6: configuration, basic concepts, getting started, how to configure."""
+"""Chapters 3 to 5: configuration, basic concepts, getting started."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from django.test import RequestFactory
 
 from tests.acceptance.app.forms import QuestionnaireResponsesForm
 from tests.acceptance.app.models import Questionnaire
-from tests.acceptance.app.runners import AwsLambdaRunner
-from tests.acceptance.snippets.conftest import Play, forget_tasks, load_json, statuses
+from tests.acceptance.snippets.conftest import Play, load_json, statuses
 from triggers import CacheStorageBackend
-from triggers.exceptions import ConfigurationError
 from triggers.manager import TriggerManager
 
 pytestmark = [
@@ -147,6 +145,53 @@ QUESTIONNAIRE = """
 """  # Repaired: the first name was printed as "t importSubject".
 
 
+@pytest.mark.parametrize(
+    ("directives", "fired", "expected"),
+    [
+        # Task that runs once.
+        (
+            """
+            "after": ["<trigger>", "<other trigger>"],
+            "run": "<celery task>"
+            """,
+            ["<trigger>", "<other trigger>", "<trigger>", "<other trigger>"],
+            ["finished"],
+        ),
+        # Task that can run multiple times.
+        (
+            """
+            "after": ["<trigger>", "<other trigger>"],
+            "andEvery": "<third trigger>",
+            "run": "<celery task>"
+            """,
+            ["<third trigger>", "<trigger>", "<other trigger>", "<third trigger>"],
+            ["finished", "finished"],
+        ),
+        # Task that will run unless certain condition is met. Filled in: "after" and "run", which
+        # the outline leaves out, and which every task needs.
+        (
+            """
+            "after": ["<trigger>"],
+            "unless": ["<other trigger>"],
+            "run": "<celery task>"
+            """,
+            ["<other trigger>", "<trigger>"],
+            ["abandoned"],
+        ),
+    ],
+    ids=["once", "multiple times", "unless"],
+)
+def test_chapter_5_2_outlines_of_tasks(
+    trigger_manager: TriggerManager, directives: str, fired: list[str], expected: list[str]
+) -> None:
+    # Filled in: "..." in a list, which stands for further triggers.
+    printed = directives.replace("<celery task>", "app.tasks.ImportSubject")
+    trigger_manager.update_configuration(load_json(f'"<task name>": {{ {printed} }}'))
+    for trigger in fired:
+        trigger_manager.fire(trigger)
+    assert list(statuses(trigger_manager).values()) == expected
+
+
 def test_chapter_5_2_questionnaire_workflow(trigger_manager: TriggerManager) -> None:
     trigger_manager.update_configuration(load_json(QUESTIONNAIRE))
     trigger_manager.fire("pageReceived", {"page": 2})
@@ -237,6 +282,20 @@ def test_chapter_5_4_1_view_that_fires_with_kwargs(play: Play) -> None:
     assert CacheStorageBackend("42").latest_kwargs == {"pageReceived": {"responses": page}}
 
 
+def test_chapter_5_5_an_empty_configuration(play: Play, trigger_manager: TriggerManager) -> None:
+    play(
+        """
+        trigger_manager.update_configuration({
+            # Configuration from Step 2 goes here.
+        })
+        """,
+        trigger_manager=trigger_manager,
+    )
+    assert trigger_manager.storage.tasks == {}
+    trigger_manager.update_configuration(load_json(QUESTIONNAIRE))
+    assert set(trigger_manager.storage.tasks) == set(load_json(QUESTIONNAIRE))
+
+
 def test_chapter_5_5_initialize_configuration(play: Play) -> None:
     # Repaired: indentation, the keyword "cache", and two closing braces, which are lost.
     names = play(
@@ -283,93 +342,3 @@ def test_chapter_5_5_initialize_configuration(play: Play) -> None:
     storage = CacheStorageBackend(str(Questionnaire.objects.get().pk))
     printed = load_json(QUESTIONNAIRE)
     assert {name: dict(task.directives) for name, task in storage.tasks.items()} == printed
-
-
-def test_chapter_6_1_reads_like_a_sentence(play: Play, trigger_manager: TriggerManager) -> None:
-    play(
-        """
-        trigger_manager.update_configuration({
-           't_importResponses': {
-              'after': ['t_importSubject'],
-              'andEvery': 'pageReceived',
-              'run': 'app.tasks.ImportResponses',
-            },
-        })
-        """,
-        trigger_manager=trigger_manager,
-    )
-    trigger_manager.fire("t_importSubject")
-    trigger_manager.fire("pageReceived")
-    trigger_manager.fire("pageReceived")
-    assert statuses(trigger_manager) == {
-        "t_importResponses#0": "finished",
-        "t_importResponses#1": "finished",
-    }
-
-
-def test_chapter_6_1_1_task_names_are_triggers(play: Play, trigger_manager: TriggerManager) -> None:
-    # Filled in: "..." is the run directive.
-    play(
-        """
-        trigger_manager.update_configuration({
-           't_importDeviceMetadata': {
-              'after': ['pageReceived', 't_importSubject'],
-              'run': 'app.tasks.ImportBrowserMetadata',
-            },
-        })
-        """,
-        trigger_manager=trigger_manager,
-    )
-    trigger_manager.fire("t_importSubject", {"subjectId": 42})
-    trigger_manager.fire("pageReceived")
-    instance = trigger_manager.storage["t_importDeviceMetadata#0"]
-    assert instance.status == "finished"
-    assert instance.kwargs["t_importSubject"] == {"subjectId": 42}
-
-
-def test_chapter_6_1_2_with_params(trigger_manager: TriggerManager) -> None:
-    # The two snippets are lost; the text around them says what they hold.
-    after = {"after": ["sessionFinalized"], "run": "my_app.tasks.ComputeScore"}
-    params = {"sessionFinalized": {"model": "Psych 01"}}
-    trigger_manager.update_configuration({"t_computeScore": {**after, "withParams": params}})
-    trigger_manager.fire("sessionFinalized")
-    result = trigger_manager.storage["t_computeScore#0"].metadata["result"]
-    assert result == {"got": {"sessionFinalized": {"model": "Psych 01"}}}
-    with pytest.raises(ConfigurationError, match=r"t_computeScore\.withParams\.model"):
-        trigger_manager.update_configuration(
-            {"t_computeScore": {**after, "withParams": {"model": "Psych 01"}}}
-        )
-
-
-def test_chapter_6_1_2_using(play: Play, trigger_manager: TriggerManager) -> None:
-    # Filled in: "..." is the after directive; my_app.tasks has the task.
-    forget_tasks()
-    play(
-        """
-        from triggers.task import TriggerTask
-
-        class ComputeScore(TriggerTask):
-            def _run(self, context):
-                return {'score': 42}
-        """,
-        "my_app.tasks",
-    )
-    play(
-        """
-        from my_app.tasks import ComputeScore
-        from my_app.triggers.runners import AwsLambdaRunner
-
-        trigger_manager.update_configuration({
-           't_computePsychometricScore': {
-                'after': ['sessionFinalized'],
-                'run': ComputeScore.name,
-                'using': AwsLambdaRunner.name,
-            },
-        })
-        """,
-        trigger_manager=trigger_manager,
-    )
-    trigger_manager.fire("sessionFinalized")
-    assert AwsLambdaRunner.sent == ["t_computePsychometricScore#0"]
-    instance = trigger_manager.storage["t_computePsychometricScore#0"]
-    assert instance.metadata["result"] == {"score": 42}
