@@ -132,6 +132,7 @@ class HeldAsOften(_Leaf):
 
     :ivar fresh: firings of ``name`` of this age or older do not count.
     :ivar source_fresh: nor does one of ``source`` of that age.
+    :ivar source_rests: whether ``source`` counts only when no burst of it lasts any more.
     """
 
     name: str
@@ -139,6 +140,7 @@ class HeldAsOften(_Leaf):
     path: str
     fresh: timedelta | None = None
     source_fresh: timedelta | None = None
+    source_rests: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ class HeldAsOften(_Leaf):
 
     def needed(self, facts: Facts) -> int | None:
         """How many; ``None`` while that is not known, or is no whole number from 0."""
-        counting = _counting(facts, self.source, self.source_fresh)
+        counting = _counting(facts, self.source, self.source_fresh, self.source_rests)
         if not counting:
             return None
         value = facts.value(self.source, counting[0], self.path)
@@ -187,23 +189,26 @@ class Elapsed(_Leaf):
     """Some time has gone by since the firing held under a name.
 
     :ivar fresh: one of this age or older does not count.
+    :ivar rests: whether it counts only when no burst of the name lasts any more.
     """
 
     duration: timedelta
     since: str
     fresh: timedelta | None = None
+    rests: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.since,)
 
     def holds(self, facts: Facts) -> bool:
-        counting = _counting(facts, self.since, self.fresh)
+        counting = _counting(facts, self.since, self.fresh, self.rests)
         return bool(counting) and facts.time_of(counting[0]) + self.duration <= facts.now
 
     def dues(self, facts: Facts) -> Iterator[datetime]:
-        # Of several, a later one counts once the earlier ones are not fresh any more.
-        for seq in facts.held(self.since):
+        # Of several, a later one counts once the earlier ones are not fresh any more. From within
+        # a burst nothing is known: when it ends, this is asked again.
+        for seq in _counting(facts, self.since, None, self.rests):
             yield facts.time_of(seq) + self.duration
             if self.fresh is not None:
                 yield facts.time_of(seq) + self.fresh
@@ -275,7 +280,8 @@ def condition_of(raw: Any, language: Language = PLAIN) -> Condition:
         return Settled(raw["settled"])
     if "elapsed" in raw:
         since = raw["since"]
-        return Elapsed(parse_duration(raw["elapsed"]), since, language.fresh.get(since))
+        length, fresh = parse_duration(raw["elapsed"]), language.fresh.get(since)
+        return Elapsed(length, since, fresh, since == language.debounced)
     return _held(raw["trigger"], raw.get("times", 1), language)
 
 
@@ -296,7 +302,8 @@ def _held(name: str, times: Any, language: Language) -> Condition:
     fresh = language.fresh.get(name)
     if isinstance(times, Mapping):
         source, path = split_from(times["from"], language.known)
-        return HeldAsOften(name, source, path, fresh, language.fresh.get(source))
+        rests = source == language.debounced
+        return HeldAsOften(name, source, path, fresh, language.fresh.get(source), rests)
     if name == language.debounced:
         return Rested(name)
     if times == 1 and fresh is None:
@@ -308,8 +315,15 @@ def _count(facts: Facts, name: str, fresh: timedelta | None) -> int:
     return len(_counting(facts, name, fresh))
 
 
-def _counting(facts: Facts, name: str, fresh: timedelta | None) -> Sequence[int]:
-    """Sequence numbers of the firings held under a name that count."""
+def _counting(
+    facts: Facts, name: str, fresh: timedelta | None, rests: bool = False
+) -> Sequence[int]:
+    """Sequence numbers of the firings held under a name that count.
+
+    :param rests: whether none counts while a burst of the name lasts.
+    """
+    if rests and not facts.is_resting(name):
+        return ()
     held = facts.held(name)
     if fresh is None:
         return held
