@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -127,6 +127,21 @@ def test_a_burst_counts_when_it_is_over() -> None:
     assert Rested("p").holds(holding("p"))
     assert not Rested("p").holds(Holding({"p": [1]}, bursting="p"))
     assert not Rested("p").holds(holding("a"))
+
+
+def test_nothing_is_known_from_within_a_burst() -> None:
+    language = Language(known=frozenset({"p"}), debounced="p")
+    facts = Holding({"p": [9, 8], "a": [1]}, {"p": {"n": 1}}, bursting="p")
+    often = condition_of({"trigger": "a", "times": {"from": "p.n"}}, language)
+    elapsed = condition_of({"elapsed": "PT1H", "since": "p"}, language)
+    for condition in (often, elapsed):
+        assert not condition.holds(facts)
+        assert list(condition.dues(facts)) == []
+        assert condition.holds(replace(facts, bursting=""))
+    assert list(elapsed.dues(replace(facts, bursting=""))) == [
+        NOON - timedelta(hours=8),
+        NOON - timedelta(hours=7),
+    ]
 
 
 def test_nothing_bars_where_unless_is_absent_or_empty() -> None:

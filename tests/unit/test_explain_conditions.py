@@ -304,6 +304,30 @@ class TestBursts:
         assert (part.holds, part.since) == (True, None)
         assert part.text == "page: firing 2, 2026-11-21T12:00:03Z, the last of its burst"
 
+    def test_a_number_is_read_when_the_burst_is_over(self) -> None:
+        session = a_task(after=[{"trigger": "read", "times": {"from": "page.n"}}], **self.BURST)
+        fire_at(session, 0, "page", n=1)
+        session.fire("read")
+        part = ready(session).parts[0]
+        assert (part.holds, part.needed) == (False, None)
+        assert part.text == (
+            "the burst of page to end: n of its last firing says how many of read are needed "
+            "(1 held)"
+        )
+        session.tick(30)
+        assert session.statuses() == {"t_x#0": "scheduled"}
+
+    def test_a_time_runs_when_the_burst_is_over(self) -> None:
+        session = a_task(after=[{"elapsed": "PT8S", "since": "page"}], **self.BURST)
+        fire_at(session, 0, "page")
+        fire_at(session, 3, "page")
+        part = ready(session).parts[0]
+        assert (part.holds, part.due) == (False, None)
+        assert part.text == "PT8S since page, once its burst is over"
+        session.tick(6)
+        part = ready(session).parts[0]
+        assert part.text == "PT8S since page: on 2026-11-21T12:00:11Z"
+
 
 class TestSettled:
     def session(self) -> PureSession:

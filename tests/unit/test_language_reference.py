@@ -620,6 +620,35 @@ def test_a_burst_holds_in_unless_when_it_is_over(session: Any) -> None:
     assert statuses(session) == {"t_x#0": "abandoned"}
 
 
+def test_a_number_is_not_known_before_the_burst_that_says_it_is_over(session: Any) -> None:
+    as_often = {"trigger": "a", "times": {"from": "p.n"}}
+    session.configure({"t_x": {"after": [as_often], **DEBOUNCED}})
+    session.fire("p", {"n": 1})
+    session.fire("a", {"number": 1})
+    session.move_on(4)
+    session.fire("p", {"n": 2})
+    session.fire("a", {"number": 2})
+    session.move_on(5)
+    session.fire_due()
+    assert statuses(session) == {"t_x#0": "scheduled"}
+    session.start("t_x#0")
+    firings = session.context_firings("t_x#0")
+    assert firings == {"p": [{"n": 2}], "a": [{"number": 1}, {"number": 2}]}
+
+
+def test_what_has_elapsed_since_a_burst_counts_from_its_last_firing(session: Any) -> None:
+    elapsed = {"elapsed": "PT2S", "since": "p"}
+    session.configure({"t_x": {"unless": [elapsed], **DEBOUNCED}, "t_y": DEBOUNCED})
+    session.fire("p")
+    session.move_on(4)
+    session.fire("p")
+    session.fire_due()
+    assert statuses(session) == {"t_x#0": "unstarted", "t_y#0": "unstarted"}
+    session.move_on(5)
+    session.fire_due()
+    assert statuses(session) == {"t_x#0": "abandoned", "t_y#0": "scheduled"}
+
+
 def test_a_burst_can_be_ruled_out(session: Any) -> None:
     session.configure({"t_x": {"unless": ["u"], **DEBOUNCED}})
     fire_all(session, "p u")

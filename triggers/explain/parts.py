@@ -142,7 +142,10 @@ class Parts:
         held = self._held(name, condition.fresh)
         have = sum(each.counts for each in held)
         note = ""
-        if source in facts.taken:
+        if condition.source_rests and not facts.is_resting(source):
+            text = f"the burst of {source} to end: {condition.path} of its last firing says how "
+            text += f"many of {name} are needed"
+        elif source in facts.taken:
             found = facts.value(source, facts.taken[source], condition.path)
             is_what = "is not there" if found is MISSING else "is not a whole number from 0"
             told = "" if found is MISSING else f": {shown(found)}"
@@ -220,7 +223,9 @@ class Parts:
         length = f"{format_duration(condition.duration)} since {name}"
         due = next(condition.dues(facts), None)
         holds = condition.holds(facts)
-        if due is None:
+        if condition.rests and not facts.is_resting(name):
+            text, since = f"{length}, once its burst is over", self.begun
+        elif due is None:
             text, since = length, self.begun
         elif holds:
             text, since = f"{length}: over since {moment(due)}", due
