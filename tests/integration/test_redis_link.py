@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,7 +45,7 @@ def client() -> Iterator[Any]:
 @pytest.fixture
 def link() -> Iterator[Link]:
     pool = redis.ConnectionPool.from_url(servers.redis_url(), protocol=2, socket_timeout=0.3)
-    made = Link(pool.make_connection(), redis.exceptions)
+    made = Link(pool.make_connection(), redis.exceptions, 0.3)
     yield made
     made.connection.disconnect()
 
@@ -135,7 +136,7 @@ def test_what_the_server_refuses_is_the_error_of_redis_py(link: Link) -> None:
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(own_server: Any) -> None:
     pool = redis.ConnectionPool.from_url(own_server.connection_url, protocol=2, socket_timeout=0.3)
-    link = Link(pool.make_connection(), redis.exceptions)
+    link = Link(pool.make_connection(), redis.exceptions, 0.3)
     assert link.ask(message("PING")) == b"PONG"
     with redis.Redis.from_url(own_server.connection_url) as client:
         client.client_pause(600)
@@ -220,3 +221,25 @@ def test_a_server_that_says_nothing_is_an_error_that_says_so() -> None:
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         with pytest.raises(StorageUnavailable, match="server_timeout"):
             session(url, server_timeout=0.2).fire("p")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda manager: manager.storage.latest_kwargs, lambda manager: manager.fire("p")],
+    ids=["plain commands", "a script"],
+)
+def test_a_server_that_falls_silent_is_given_up(
+    own_server: Any, ask: Callable[[TriggerManager], Any]
+) -> None:
+    manager = session(own_server.connection_url, server_timeout=0.3)
+    manager.update_configuration(EVERY)
+    manager.fire("p")
+    client = redis.Redis.from_url(own_server.connection_url)
+    client.client_pause(5000)
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailable, match="answer in time.*server_timeout"):
+        ask(manager)
+    assert 0.2 < time.monotonic() - started < 2
+    client.client_unpause()
+    client.close()
+    assert manager.storage.latest_kwargs == {"p": {}}

@@ -7,7 +7,12 @@ layers that redis-py has in between take as long as the server does.
 
 from __future__ import annotations
 
+import math
 import secrets
+import socket
+import ssl
+import struct
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -25,14 +30,16 @@ class Link:
 
     :param connection: of redis-py, speaking RESP2.
     :param errors: where the exceptions of redis-py are.
+    :param timeout: seconds after which sending or reading gives up.
     """
 
-    __slots__ = ("_errors", "client", "commits", "connection")
+    __slots__ = ("_errors", "_timeout", "client", "commits", "connection")
 
-    def __init__(self, connection: Any, errors: ModuleType) -> None:
+    def __init__(self, connection: Any, errors: ModuleType, timeout: float) -> None:
         # Typed as anything: redis-py leaves methods of its connections untyped.
         self.connection = connection
         self._errors = errors
+        self._timeout = timeout
         self.client = bulk(secrets.token_hex(8))
         self.commits = 0
 
@@ -43,15 +50,15 @@ class Link:
         :raises RedisError: (of redis-py) what the server refused, or why it could not be reached.
         """
         try:
-            socket = self._send(message)
-            data = socket.recv(_CHUNK)
+            wire = self._send(message)
+            data = wire.recv(_CHUNK)
             # Nearly all answers are one string that comes in one piece.
             start = data.find(b"\r\n") + 2
             if data[:1] == b"$" and start > 3:
                 end = len(data) - 2
                 if end - start == int(data[1 : start - 2]):
                     return data[start:end]
-            answer = self._whole(socket, data)
+            answer = self._whole(wire, data)
         except OSError as error:
             self.connection.disconnect()
             raise self._broken(error) from error
@@ -65,14 +72,35 @@ class Link:
 
     def _send(self, message: bytes) -> Any:
         """Send a message, and return the socket on which its answer comes."""
-        socket = self.connection._sock
-        if socket is None:
-            self.connection.connect()
-            socket = self.connection._sock
-        socket.sendall(message)
-        return socket
+        wire = self.connection._sock or self.connected()
+        wire.sendall(message)
+        return wire
 
-    def _whole(self, socket: Any, begun: bytes) -> Any:
+    def connected(self) -> Any:
+        """The socket, connected.
+
+        :raises RedisError: (of redis-py) why there is none.
+        """
+        wire: Any = self.connection._sock
+        if wire is None:
+            self.connection.connect()
+            wire = self.connection._sock
+            _leave_time_to_system(wire, self._timeout)
+        return wire
+
+    def next_answer(self) -> Any:
+        """The next answer to what was sent with redis-py, which may be a list.
+
+        :raises RedisError: (of redis-py) it is an error, or cannot be read.
+        """
+        try:
+            return self.connection.read_response()
+        except self._errors.ConnectionError as error:
+            if isinstance(error.__context__, BlockingIOError):
+                raise self._broken(error.__context__) from error
+            raise
+
+    def _whole(self, wire: Any, begun: bytes) -> Any:
         """An answer of which this much has been read; an error of the server is returned."""
         data = bytearray(begun)
         while True:
@@ -92,15 +120,30 @@ class Link:
                 missing = end + 4 + size - len(data)
                 if missing <= 0:
                     return bytes(data[end + 2 : end + 2 + size])
-            more = socket.recv(max(_CHUNK, missing))
+            more = wire.recv(max(_CHUNK, missing))
             if not more:
                 raise ConnectionResetError("the server has closed the connection")
             data += more
 
     def _broken(self, error: OSError) -> Exception:
         """What redis-py would raise."""
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | BlockingIOError):
             timed_out: Exception = self._errors.TimeoutError("the server did not answer in time")
             return timed_out
         broken: Exception = self._errors.ConnectionError(f"the connection broke: {error}")
         return broken
+
+
+def _leave_time_to_system(wire: socket.socket, seconds: float) -> None:
+    """Let the system watch the time: Python would ask it before each call whether to make it.
+
+    Elsewhere than on Linux, and under TLS, Python goes on to watch it. See ``SO_RCVTIMEO`` in
+    socket(7): when time is up, a call fails with ``EAGAIN``.
+    """
+    if sys.platform == "linux" and not isinstance(wire, ssl.SSLSocket):
+        whole = math.floor(seconds)
+        # None at all would mean for ever.
+        limit = struct.pack("@ll", whole, max(1, math.floor((seconds - whole) * 1_000_000)))
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        wire.settimeout(None)

@@ -124,6 +124,7 @@ class Question:
         for name in ("due", "unresolved", "marks", "history"):
             if getattr(reads, name):
                 ask[name] = True
+        self._asks_more = bool(ask)
         asked = [payload.dump(ask) if ask else "", str(len(fields)), *fields, *self._awaiting]
         self._fields = len(fields)
         self._digest, self._asked = bulk(digest), bulks(asked)
@@ -176,6 +177,11 @@ class Question:
             state.latest[name] = int(next(fields) or 0)
         for each in self._passed:
             state.passed[each] = int(next(fields) or 0)
+        if self._asks_more:
+            self._add_more(state, answer, now)
+
+    def _add_more(self, state: SessionState, answer: Mapping[str, Any], now: datetime) -> None:
+        """Put in what is asked less often."""
         if self.reads.timers_until is not None:
             self._add_timers(state, answer, now)
         for seq, text in answer.get("firings") or ():

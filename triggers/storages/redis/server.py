@@ -109,6 +109,7 @@ class Server:
         messages = [b"*%d\r\n%b" % (len(each), b"".join(map(bulk, each))) for each in commands]
 
         def attempt(link: Link, _again: bool) -> list[Any]:
+            link.connected()
             link.connection.send_packed_command([b"".join(messages)])
             answers = [self._answer(link) for _ in messages]
             for answer in answers:
@@ -119,12 +120,12 @@ class Server:
         return self._persistently(attempt)
 
     def _linked(self) -> Link:
-        return Link(self._pool.make_connection(), self._errors)
+        return Link(self._pool.make_connection(), self._errors, self._timeout)
 
     def _answer(self, link: Link) -> Any:
         """The next answer, or the error that it is, so that the others can be read as well."""
         try:
-            return link.connection.read_response()
+            return link.next_answer()
         except self._errors.ResponseError as error:
             return error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -104,8 +104,9 @@ class Writes:
         change: dict[str, Any] = {}
         # These come first: a server that is full refuses a script only before it has written.
         head_fields = [each for pair in self.head.items() for each in pair]
-        first = [*self.removals, *_commands("HSET", "", head_fields)]
-        first += _commands("HSET", keys.BODY, self.body)
+        first = self.removals
+        _put(first, "HSET", "", head_fields)
+        _put(first, "HSET", keys.BODY, self.body)
         if self.due.set or self.due.unset:
             member = keys.member_of(self._uid)
             self._add("ZADD", "!due", self.due.of(member))
@@ -224,16 +225,17 @@ class Writes:
             self._add("SADD", keys.unsettled(task), list(map(str, sorted(numbers))))
 
     def _add(self, verb: str, part: str, arguments: list[str]) -> None:
-        self.commands += _commands(verb, part, arguments)
+        if arguments:
+            _put(self.commands, verb, part, arguments)
 
 
-def _commands(verb: str, part: str, arguments: list[str]) -> Iterator[str]:
-    """A command, in portions of an even length, since many arguments come in pairs."""
+def _put(commands: list[str], verb: str, part: str, arguments: list[str]) -> None:
+    """Add a command, in portions of an even length, since many arguments come in pairs."""
     while len(arguments) > _PORTION:
-        portion, arguments = arguments[:_PORTION], arguments[_PORTION:]
-        yield from _commands(verb, part, portion)
+        _put(commands, verb, part, arguments[:_PORTION])
+        arguments = arguments[_PORTION:]
     if arguments:
-        yield "\0".join((str(len(arguments) + 2), verb, part, *arguments, ""))
+        commands.append("\0".join((str(len(arguments) + 2), verb, part, *arguments, "")))
 
 
 class _Times:
