@@ -19,10 +19,16 @@ help: ## list the targets
 demo: $(VENV)/.runtime ## play the example: applicants whose pages arrive out of order and at once
 	@$(BIN) manage.py demo
 
+# Tests of one module share servers and workers, so they stay together.
+PROCESSES ?= 2
+PARALLEL = --numprocesses=$(PROCESSES) --dist=loadscope
+
 # Coverage starts before pytest, which loads our own pytest plugin before any other.
 .PHONY: test
 test: $(VENV)/.test-runner ## run the tests; fail below 95 % coverage, below 100 % of the core
-	$(BIN) -m coverage run -m pytest --ignore=tests/docs --ignore=tests/packaging
+	@$(BIN) -m coverage erase
+	$(BIN) -m coverage run -m pytest $(PARALLEL) --ignore=tests/docs --ignore=tests/packaging
+	@$(BIN) -m coverage combine --quiet
 	$(BIN) -m coverage report --fail-under=95
 	$(BIN) -m coverage report --fail-under=100 \
 		--include='triggers/engine.py,triggers/engine/*,triggers/conditions.py,triggers/conditions/*'
@@ -52,6 +58,20 @@ BROKER ?= redis
 .PHONY: chaos
 chaos: $(VENV)/.test-runner ## kill everything while JOINS=10000 complete; SEED=1 STORAGE=postgresql|redis|sqlite BROKER=redis|rabbitmq
 	$(BIN) -m tests.chaos --joins $(JOINS) --seed $(SEED) --storage $(STORAGE) --broker $(BROKER)
+
+MINUTES ?= 10
+DRAWN = tests/unit/test_engine_against_reference.py tests/unit/test_engine_against_language.py \
+	tests/unit/test_explain_against_engine.py tests/unit/test_previewing.py \
+	tests/contract/test_storages_against_reference.py tests/contract/test_storages_against_language.py \
+	tests/integration/test_redis_executors.py
+
+.PHONY: fuzz
+fuzz: $(VENV)/.test-runner ## draw other configurations and lives than make test does, for MINUTES=10
+	@end=$$(($$(date +%s) + 60 * $(MINUTES))); \
+	while [ $$(date +%s) -lt $$end ]; do \
+		seed=$$(date +%s%N); echo "--hypothesis-seed=$$seed"; \
+		$(BIN) -m pytest -q -x --hypothesis-seed=$$seed $(DRAWN) || exit 1; \
+	done
 
 .PHONY: mysql
 mysql: $(VENV)/.mysql ## install the driver of the MariaDB tests (needs gcc, pkg-config, libmariadb-dev)

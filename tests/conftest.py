@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from tests import servers
+from tests import chance, servers
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    chance.set_up(config.getoption("--hypothesis-seed"))
     try:
         missing = [server for name in servers.required() if (server := servers.find(name)).problem]
     except ValueError as error:

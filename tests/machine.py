@@ -22,12 +22,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    get_state_machine_test,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
+from tests import chance
 from tests.reference import ReferenceSession
 from tests.worker import (
     Obedient,
@@ -361,6 +362,9 @@ def explore(
 ) -> None:
     """Run a machine, in several rounds if need be, until it has seen enough.
 
+    Each round has a seed of its own, the same in every run of the tests, unless chance is asked for
+    (see :mod:`tests.chance`).
+
     :param machine: a class that counts in ``met`` what happens.
     :param at_least: how often each of ``interesting`` must have happened.
     :param how: settings of Hypothesis, for each round.
@@ -368,13 +372,12 @@ def explore(
     machine.met = Counter()
     chosen = settings(
         deadline=None,
-        derandomize=False,
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
         **how,
     )
-    for _ in range(ROUNDS):
-        run_state_machine_as_test(machine, settings=chosen)
+    for number in range(ROUNDS):
+        chance.with_seed(get_state_machine_test(machine, settings=chosen), number)()
         rare = {what: machine.met[what] for what in interesting if machine.met[what] < at_least}
         if not rare:
             return

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from triggers.signals import trigger_fired
 from triggers.task import TaskContext, TriggerTask
 
 ENDLESS = 120  # seconds; longer than any test waits
@@ -80,6 +81,28 @@ class NoticesInTime(TriggerTask):
                 return {"tidied": True}
             raise
         return {}
+
+
+class FiresForTooLong(TriggerTask):
+    """Is told so by its worker while a receiver holds it up."""
+
+    soft_time_limit = 1
+
+    def _run(self, context: TaskContext) -> dict[str, Any]:
+        trigger_fired.connect(dawdle)
+        try:
+            context.manager.fire("inside")
+        except SoftTimeLimitExceeded:
+            return {"tidied": True}
+        finally:
+            trigger_fired.disconnect(dawdle)
+        return {"tidied": False}
+
+
+def dawdle(trigger: str, **_arguments: Any) -> None:
+    """Hold up whoever fires."""
+    if trigger == "inside":
+        time.sleep(ENDLESS)
 
 
 class Report(TriggerTask):

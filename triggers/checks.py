@@ -10,6 +10,7 @@
 ``triggers.W002``  a storage that workers cannot see, with a runner that uses workers
 ``triggers.W003``  a database server that is waited for without end, if it does not answer
 ``triggers.W004``  an installed manager, storage or runner that cannot be used
+``triggers.W005``  a storage that cannot list its sessions, so that nothing looks after them
 =================  ==============================================================================
 """
 
@@ -28,8 +29,9 @@ from django.db import connections
 from triggers import conf
 from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import trigger_managers
+from triggers.rounds import unlisted
 from triggers.runners import default_runner_name, task_runners
-from triggers.storages import storage_backends
+from triggers.storages import describe_unfit, open_session, storage_backends
 from triggers.storages.cache import CacheStorageBackend
 
 OLDEST_SQLITE = (3, 35)
@@ -68,9 +70,9 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
     if missing:
         return
     try:
-        storage = storage_backends.get_class(alias.storage)("check", **alias.options)
-    except (TypeError, SettingsError, ImproperlyConfigured, LookupError, ValueError) as error:
-        yield Error(f"{place}['OPTIONS']: {error}", id="triggers.E003")
+        storage = open_session(alias, "check")
+    except (TypeError, ImproperlyConfigured, LookupError, ValueError) as error:
+        yield Error(describe_unfit(alias, error), id="triggers.E003")
         return
     if isinstance(storage, CacheStorageBackend):
         yield from _check_cache(place, storage)
@@ -79,6 +81,12 @@ def _check_alias(alias: conf.Alias) -> Iterator[CheckMessage]:
             f"{place}: the memory storage is not shared with Celery workers.",
             hint="Use the database storage, or the threading runner.",
             id="triggers.W002",
+        )
+    if reason := unlisted(alias):
+        yield checks.Warning(
+            f"{place}: {reason}",
+            hint="If you call them, add 'triggers.W005' to SILENCED_SYSTEM_CHECKS.",
+            id="triggers.W005",
         )
     using = getattr(storage, "using", None)
     if using is not None and connections[using].vendor == "sqlite":

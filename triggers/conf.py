@@ -124,6 +124,9 @@ def _alias(name: str, entry: Any) -> Alias:
     if not isinstance(options, Mapping):
         found = type(options).__name__
         raise SettingsError(f"{place}['OPTIONS']: expected a dict, got {found}.")
+    for option in options:
+        if not isinstance(option, str):
+            raise SettingsError(f"{place}['OPTIONS']: expected names of options, got {option!r}.")
     return Alias(
         name=name,
         manager=entry.get("MANAGER", "default"),

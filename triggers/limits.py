@@ -6,6 +6,7 @@ the workers: who claims an instance, and who looks whether its worker still live
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -86,24 +87,40 @@ class Limits:
         }
 
 
-def limits_of(storage: str, options: Mapping[str, Any]) -> Limits:
+def limits_of(storage: Any, options: Mapping[str, Any]) -> Limits:
     """The limits that these options of a storage mean.
 
-    :param storage: the storage's name, for the message.
+    :param storage: the storage's class, for the message.
     :param options: the storage's keyword arguments, without those that are its own.
     :raises SettingsError: there is no such option, or its value cannot be used.
     """
-    known = [each.name for each in fields(Limits)]
     for name in options:
-        if name not in known:
+        if name not in _NAMES:
+            known = options_taken_by(storage)
             alike = get_close_matches(name, known, 1)
             meant = f"; did you mean {alike[0]!r}?" if alike else "."
-            allowed = ", ".join(known)
             raise SettingsError(
-                f"the {storage} storage has no option {name!r}{meant} Beside its own, it takes: "
-                f"{allowed}."
+                f"the {storage.name} storage has no option {name!r}{meant} It takes: "
+                f"{', '.join(known)}."
             )
     return Limits(**options)
+
+
+def options_taken_by(storage: Any) -> list[str]:
+    """Names of the keyword arguments with which a storage can be made, its own ones first.
+
+    :param storage: the storage's class.
+    """
+    own, passes_on = [], False
+    for each in list(inspect.signature(storage).parameters.values())[1:]:
+        if each.kind is inspect.Parameter.VAR_KEYWORD:
+            passes_on = True
+        elif each.kind is not inspect.Parameter.VAR_POSITIONAL:
+            own.append(each.name)
+    return [*own, *_NAMES] if passes_on else own
+
+
+_NAMES = tuple(each.name for each in fields(Limits))
 
 
 DEFAULT_LIMITS = Limits()

@@ -49,7 +49,8 @@ from triggers.explain.preview import foresee
 from triggers.logging import log
 from triggers.registry import Registry
 from triggers.runners import task_runners
-from triggers.storages import storage_backends
+from triggers.runners.base import resolve
+from triggers.storages import open_session, storage_backends
 from triggers.storages.session import SessionStorage, checked_metadata
 from triggers.transactions import after_commit, in_callers_transaction
 from triggers.types import (
@@ -150,7 +151,8 @@ class TriggerManager(AsyncMethods):
         :param finalize: whether the session fires ``sessionFinalized``, once, when nothing is left
             to do; ``None``: as the workflow says, or else as before, which is no at first.
         :param preview: only find out what would happen now. Nothing is stored, no hook is called,
-            and no runner; filters are asked, as they take part in it.
+            and no runner; filters are asked, as they take part in it, and the modules of the tasks
+            are imported, to say which tasks this process does not know.
         :returns: the instances created, scheduled and abandoned by that, if any; with ``preview``,
             a :class:`~triggers.explain.ConfigurationPreview`.
         :raises ConfigurationError: something in it is wrong; nothing was stored.
@@ -187,7 +189,7 @@ class TriggerManager(AsyncMethods):
             hooks=self.overridden_hooks,
         )
         if isinstance(event, Preview):
-            return foresee(self.storage, event)
+            return foresee(self.storage, event, _unknown_here(parsed.tasks))
         outcome: FireResult = self.apply(event).outcome
         return outcome
 
@@ -601,6 +603,17 @@ class TriggerManager(AsyncMethods):
         raise SessionFull(limit, self.storage.uid)
 
 
+def _unknown_here(tasks: Mapping[str, TaskConfig]) -> dict[str, str]:
+    """Why this process could not run tasks, by their names, for those that it could not."""
+    found = {}
+    for name, task in tasks.items():
+        try:
+            resolve(task.run)
+        except UnknownTask as error:
+            found[name] = str(error)
+    return found
+
+
 def _overridden_in(owner: Any) -> Hooks:
     names = (
         hook
@@ -641,12 +654,11 @@ def get_trigger_manager(uid: str, using: str = conf.DEFAULT_ALIAS) -> TriggerMan
 
     :param uid: the session's uid.
     :param using: alias in ``TRIGGERS``.
-    :raises SettingsError: there is no such alias.
+    :raises SettingsError: there is no such alias, or its ``OPTIONS`` do not fit the storage.
     :raises InvalidUid: ``uid`` is no usable session uid.
     """
     alias = conf.get_alias(using)
-    storage = storage_backends.get_class(alias.storage)(uid, **alias.options)
-    manager: TriggerManager = trigger_managers.get(alias.manager, storage)
+    manager: TriggerManager = trigger_managers.get(alias.manager, open_session(alias, uid))
     manager.alias_runner = alias.runner or ""
     return manager
 

@@ -65,6 +65,8 @@ def take_cascade(storage: SessionStorage, trigger: str) -> Cascade | None:
 
 
 _inside: ContextVar[tuple[str, str] | None] = ContextVar("triggers_inside", default=None)
+_is_at_work: ContextVar[bool] = ContextVar("triggers_is_at_work", default=False)
+"""Whether a task is running here, or a receiver or a hook that is called as it has fired."""
 
 
 @contextmanager
@@ -75,6 +77,17 @@ def inside(storage: SessionStorage) -> Iterator[None]:
         yield
     finally:
         _inside.reset(token)
+
+
+@contextmanager
+def at_work(storage: SessionStorage) -> Iterator[None]:
+    """Code in this block is the task's own: what is meant for the task can be raised in it."""
+    token = _is_at_work.set(True)
+    try:
+        with inside(storage):
+            yield
+    finally:
+        _is_at_work.reset(token)
 
 
 def is_inside(storage: SessionStorage) -> bool:
@@ -99,18 +112,28 @@ def is_watched(manager: TriggerManager) -> bool:
 
 
 def follow_up(manager: TriggerManager, transition: Transition) -> None:
-    """Do what is to be done after a commit."""
-    tell(manager, transition)
-    for key in transition.scheduled:
-        _dispatch(manager, transition, key)
-    fulfil(manager, transition.pending)
+    """Do what is to be done after a commit.
+
+    :raises SoftTimeLimitExceeded: (Celery's) the time of the task is up that has led to the commit
+        and still runs. All was done or tried by then, and what has failed is left to recovery.
+    """
+    failures = [tell(manager, transition)]
+    failures += [_dispatch(manager, transition, key) for key in transition.scheduled]
+    failures.append(fulfil(manager, transition.pending))
+    if _is_at_work.get():
+        for failure in failures:
+            if failure is not None and signals.is_time_up(failure):
+                raise failure
 
 
-def tell(manager: TriggerManager, transition: Transition) -> None:
-    """Log what a commit has changed, and send signals about it. Never raises."""
+def tell(manager: TriggerManager, transition: Transition) -> Exception | None:
+    """Log what a commit has changed, and send signals about it. Never raises.
+
+    :returns: what went wrong and may concern who has led to the commit; ``None``: nothing did.
+    """
     is_heard = signals.is_heard(type(manager))
     if not is_heard and not is_shown(logging.INFO):
-        return
+        return None
     try:
         if is_heard or is_shown(logging.DEBUG):
             changed = changes.found(manager.storage, transition)
@@ -121,25 +144,31 @@ def tell(manager: TriggerManager, transition: Transition) -> None:
         if is_heard:
             result = transition.outcome if isinstance(transition.outcome, FireResult) else None
             with _outside():
-                signals.send(manager, changed, result)
-    except Exception:
+                return signals.send(manager, changed, result)
+    except Exception as error:
         message = "What a commit has changed could not be found out, so no signals are sent of it"
         log(logging.ERROR, message, exc_info=True, **fields(manager, "signal"))
+        return error
+    return None
 
 
-def fulfil(manager: TriggerManager, marks: Iterable[Pending]) -> None:
-    """Call the hooks, and carry out the cascades, that these marks stand for."""
+def fulfil(manager: TriggerManager, marks: Iterable[Pending]) -> Exception | None:
+    """Call the hooks, and carry out the cascades, that these marks stand for.
+
+    :returns: what one of them has raised, which is logged; ``None``: nothing was raised.
+    """
     for pending in marks:
         try:
             with inside(manager.storage):
                 _fulfil(manager, pending)
-        except Exception:
+        except Exception as error:
             # What comes after it waits too: a hook is called after the cascade that it is about.
             message = "%s failed; recovery will repeat it"
             about = fields(manager, "hook", pending.data.get("instance", ""))
             about["trigger"] = pending.data.get("trigger", "")
             log(logging.ERROR, message, pending.kind, exc_info=True, **about)
-            break
+            return error
+    return None
 
 
 def warn_of_limit(manager: TriggerManager, transition: Transition) -> None:
@@ -208,16 +237,21 @@ def _narrate_change(manager: TriggerManager, change: StatusChange, level: int) -
     log(level, message, *args, **about)
 
 
-def _dispatch(manager: TriggerManager, transition: Transition, key: InstanceKey) -> None:
+def _dispatch(
+    manager: TriggerManager, transition: Transition, key: InstanceKey
+) -> Exception | None:
+    """Hand an instance to its runner; returns what that has raised, which is logged."""
     name, instance_name = "?", f"{key[0]}#{key[1]}"
     try:
         instance = manager.storage.present_written(transition, key)
         name = manager.runner_name(instance.config)
         task_runners.get(name).run(manager, instance)
-    except Exception:
+    except Exception as error:
         message = "Runner %r did not take %s; recovery will send it again"
         about = fields(manager, "dispatch", instance_name)
         log(logging.ERROR, message, name, instance_name, exc_info=True, **about)
+        return error
+    return None
 
 
 def _session(storage: SessionStorage) -> tuple[str, str]:

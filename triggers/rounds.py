@@ -6,11 +6,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from triggers import conf
 from triggers.exceptions import StorageUnavailable
 from triggers.logging import Action, log
+from triggers.storages import storage_backends
+from triggers.storages.base import BaseTriggerStorage
+from triggers.storages.session import SessionStorage
 
 FIRST_PAUSE = 5.0
 """Seconds for which a session that has failed is left alone; doubled each time that it fails."""
@@ -46,6 +49,7 @@ class Rounds:
         self._stop = stop
         self._clock = clock
         self._failed: dict[tuple[str, str, str], tuple[int, float]] = {}
+        self._told: set[str] = set()
 
     def is_over(self) -> bool:
         """Whether the round is to end now."""
@@ -70,6 +74,16 @@ class Rounds:
         pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 16), LONGEST_PAUSE)
         self._failed[key] = failures, self._clock() + pause
 
+    def tell_of_unlisted(self, alias: conf.Alias) -> None:
+        """Log, the first time, that nothing is found in a storage that cannot list its sessions."""
+        if alias.name in self._told:
+            return
+        self._told.add(alias.name)
+        reason = unlisted(alias)
+        if reason:
+            message = "Not all that is due in sessions of %r is looked for: %s"
+            log(logging.WARNING, message, alias.name, reason, action="supervise")
+
     def forget_old(self) -> None:
         """Forget sessions that have not been met again for long after they were worth a try."""
         old = self._clock() - LONGEST_PAUSE
@@ -86,6 +100,9 @@ class Once(Rounds):
     def note(self, action: str, alias: str, uid: str, *, failed: bool) -> None:
         pass
 
+    def tell_of_unlisted(self, alias: conf.Alias) -> None:
+        pass
+
 
 def aliases(using: str | None) -> list[conf.Alias]:
     """The alias of this name, or all that there are.
@@ -93,6 +110,36 @@ def aliases(using: str | None) -> list[conf.Alias]:
     :raises SettingsError: there is no such alias.
     """
     return [conf.get_alias(using)] if using is not None else list(conf.aliases().values())
+
+
+def unlisted(alias: conf.Alias) -> str:
+    """Why deadlines are not noticed, or nothing is recovered, in an alias's sessions.
+
+    So it is where the storage cannot list its sessions: who goes round finds none. Firing works
+    all the same, and decides what is due in its own session.
+
+    :returns: a sentence for people, with what to do; empty if the sessions are looked after.
+    :raises UnknownBackend: the storage is not registered here.
+    """
+    backend = storage_backends.get_class(alias.storage)
+    lacking = {}
+    if _is_inherited("overdue", backend, BaseTriggerStorage):
+        lacking["overdue()"] = "nothing is recovered"
+    if _is_inherited("ticking", backend, SessionStorage):
+        lacking["ticking()"] = "no deadline is noticed"
+    if not lacking:
+        return ""
+    what, missing = " and ".join(lacking.values()), " and ".join(lacking)
+    return (
+        f"the {alias.storage} storage cannot list its sessions, so {what} in them. Write {missing} "
+        f"for {backend.__module__}.{backend.__qualname__}, or call triggers.recovery.recover() and "
+        "triggers.timers.fire_due_in() for the sessions that you know of."
+    )
+
+
+def _is_inherited(method: str, cls: Any, base: Any) -> bool:
+    """Whether a class method is the one of the base class, which finds nothing."""
+    return getattr(getattr(cls, method), "__func__", None) is getattr(base, method).__func__
 
 
 def go_round(
@@ -116,6 +163,7 @@ def go_round(
     :raises StorageUnavailable: they could not be listed.
     """
     rounds = rounds or Once()
+    rounds.tell_of_unlisted(alias)
     seen: set[str] = set()
     failed = stuck = 0
     while not rounds.is_over():

@@ -16,7 +16,9 @@ Each commit is sent once at most. It is not sent at all if the process dies just
 or if the answer of the storage was lost. What must happen is a task, or a hook of the manager:
 those are part of the commit, and recovery repeats them.
 
-An exception in a receiver is logged, and changes nothing else. A receiver holds up what follows in
+An exception in a receiver is logged, and changes nothing else. Only Celery's
+``SoftTimeLimitExceeded`` is meant for the task, not for the receiver: if a task fires, its call of
+``fire`` raises that too, when what follows the commit is done. A receiver holds up what follows in
 its thread, the handing on included, so it should be brief.
 
 While nobody is connected, nothing is prepared and nothing is read. With somebody connected, the
@@ -26,6 +28,7 @@ Redis storage reads the firing back, one round trip more.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -152,12 +155,23 @@ class _Outgoing(threading.local):
 _outgoing = _Outgoing()
 
 
-def send(manager: TriggerManager, changes: Changes, result: FireResult | None) -> None:
+def is_time_up(error: BaseException) -> bool:
+    """Whether Celery has raised this, wherever the process was, as a task's soft limit has passed.
+
+    :param error: what was raised.
+    """
+    # Who has not loaded the module has not raised it either.
+    limit = getattr(sys.modules.get("billiard.exceptions"), "SoftTimeLimitExceeded", None)
+    return limit is not None and isinstance(error, limit)
+
+
+def send(manager: TriggerManager, changes: Changes, result: FireResult | None) -> Exception | None:
     """Send what a commit has changed. Raises nothing that a receiver raises.
 
     Called by a receiver (because it fires), it leaves the sending to who has called that.
 
     :param result: what the call of ``fire`` that has led to the commit returns, if one has.
+    :returns: that the time of a task was up meanwhile, for its sake; else ``None``.
     """
     made = _signals_of(manager, changes, result)
     queue = _outgoing.queue
@@ -167,14 +181,16 @@ def send(manager: TriggerManager, changes: Changes, result: FireResult | None) -
             queue.extend((depth, *each) for each in made)
         else:
             _give_up(manager, changes)
-        return
+        return None
     queue = _outgoing.queue = deque((0, *each) for each in made)
+    time_up: Exception | None = None
     try:
         while queue:
             _outgoing.depth, signal, who, arguments = queue.popleft()
-            _send(signal, who, arguments)
+            time_up = _send(signal, who, arguments) or time_up
     finally:
         _outgoing.queue = None
+    return time_up
 
 
 def _give_up(manager: TriggerManager, changes: Changes) -> None:
@@ -209,7 +225,13 @@ def _signals_of(
         yield instance_status_changed, manager, arguments
 
 
-def _send(signal: CommitSignal, manager: TriggerManager, arguments: dict[str, Any]) -> None:
+def _send(
+    signal: CommitSignal, manager: TriggerManager, arguments: dict[str, Any]
+) -> Exception | None:
+    """Send one signal; what receivers raise is logged.
+
+    :returns: that the time of a task was up meanwhile; else ``None``.
+    """
     name = "trigger_fired" if signal is trigger_fired else "instance_status_changed"
     about: Fields = {
         "action": "signal",
@@ -221,16 +243,19 @@ def _send(signal: CommitSignal, manager: TriggerManager, arguments: dict[str, An
         answers = signal.send_robust(
             type(manager), manager=manager, session=about["session"], **arguments
         )
-    except Exception:
+    except Exception as error:
         # Asynchronous receivers cannot be called from within an event loop, for example.
         message = "%s could not be sent to all of its receivers"
         log(logging.ERROR, message, name, exc_info=True, **about)
-        return
+        return error if is_time_up(error) else None
+    time_up: Exception | None = None
     for receiver, answer in answers:
         if isinstance(answer, Exception):
             message = "Receiver %s of %s raised %s: %s"
             args = (_name_of(receiver), name, type(answer).__name__, answer)
             log(logging.ERROR, message, *args, exc_info=answer, **about)
+            time_up = answer if is_time_up(answer) else time_up
+    return time_up
 
 
 def _name_of(receiver: Any) -> str:

@@ -22,7 +22,7 @@ from triggers.attempt import Attempt, AttemptLost, TaskRetry, TaskSkip, claim
 from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
 from triggers.exceptions import CannotRegister, MaxRetriesExceeded
-from triggers.outbox import inside
+from triggers.outbox import at_work
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
 from triggers.workflows import Condition, Declaration, Trigger, Workflow, define
@@ -208,7 +208,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
             try:
                 with attempt.transaction() if self.transactional else nullcontext():
                     try:
-                        with inside(manager.storage):
+                        with at_work(manager.storage):
                             returned: Mapping[str, Any] | None = call_method(self._run, context)
                     finally:
                         attempt.log_level = max(attempt.log_level, context.log_level)

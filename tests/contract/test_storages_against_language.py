@@ -37,7 +37,7 @@ def live(open_storage: Any, alias: str | None = None) -> None:
         Machine,
         at_least=1,
         interesting=INTERESTING,
-        max_examples=20,
+        max_examples=12,
         stateful_step_count=40,
     )
 

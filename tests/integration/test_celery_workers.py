@@ -161,6 +161,19 @@ def test_a_soft_time_limit_is_an_exception_that_the_task_may_handle(
     assert "SoftTimeLimitExceeded" in error["types"]
 
 
+def test_a_soft_time_limit_that_comes_while_a_receiver_is_told_reaches_the_task(
+    app: Celery, worker: Worker
+) -> None:
+    manager = manager_with(
+        t_x={"after": ["a"], "run": worker_tasks.FiresForTooLong.name},
+        t_y={"after": ["inside"], "run": worker_tasks.Tell.name},
+    )
+    manager.fire("a")
+    wait_for_end(worker, manager, "t_x#0")
+    assert result_of(manager, "t_x#0") == {"tidied": True}
+    wait_for_end(worker, manager, "t_y#0")
+
+
 def test_a_hard_time_limit_fails_the_instance_at_once(app: Celery, worker: Worker) -> None:
     manager = manager_with(
         t_x={"after": ["a"], "run": worker_tasks.TakesTooLong.name},

@@ -206,6 +206,21 @@ def test_a_session_with_many_due_rows_does_not_hide_the_others() -> None:
         assert DatabaseStorageBackend.overdue(2) == ["crowd", "other"]
 
 
+def test_in_memory_the_sessions_that_are_due_for_longest_come_first() -> None:
+    MemoryStorageBackend.clear()
+    start = MemoryStorageBackend("-").now()
+    for minutes, uid in ((30, "due third"), (10, "due first"), (20, "due second")):
+        manager = TriggerManager(MemoryStorageBackend(uid))
+        manager.default_task_runner_name = "no-such-runner"
+        with frozen_time(start + timedelta(minutes=minutes)):
+            manager.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+            manager.fire("a")
+    with frozen_time(start + LATER):
+        assert MemoryStorageBackend.overdue(9) == ["due first", "due second", "due third"]
+        assert MemoryStorageBackend.overdue(2) == ["due first", "due second"]
+    assert MemoryStorageBackend.overdue(9) == []
+
+
 def test_a_result_survives_a_storage_that_does_not_answer_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

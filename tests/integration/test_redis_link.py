@@ -237,7 +237,7 @@ def test_a_server_that_falls_silent_is_given_up(
     client = redis.Redis.from_url(own_server.connection_url)
     client.client_pause(5000)
     started = time.monotonic()
-    with pytest.raises(StorageUnavailable, match="answer in time.*server_timeout"):
+    with pytest.raises(StorageUnavailable, match=r"answer in time.*server_timeout"):
         ask(manager)
     assert 0.2 < time.monotonic() - started < 2
     client.client_unpause()

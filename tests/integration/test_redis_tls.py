@@ -110,7 +110,7 @@ def test_a_server_behind_tls_that_falls_silent_is_given_up(url: str) -> None:
     manager.fire("p")
     with redis.Redis.from_url(url) as client:
         client.client_pause(5000)
-        with pytest.raises(StorageUnavailable, match="answer in time.*server_timeout"):
+        with pytest.raises(StorageUnavailable, match=r"answer in time.*server_timeout"):
             manager.fire("p")
         client.client_unpause()
 

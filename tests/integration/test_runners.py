@@ -19,7 +19,7 @@ from celery import current_app
 from triggers import runners
 from triggers.attempt import claim
 from triggers.engine.lifecycle import Claim, Retry
-from triggers.exceptions import InvalidTrigger, UnknownBackend, UnknownTask
+from triggers.exceptions import InvalidTrigger, StorageUnavailable, UnknownBackend, UnknownTask
 from triggers.manager import TriggerManager, manager_from
 from triggers.runners import (
     BaseTaskRunner,
@@ -375,6 +375,32 @@ def test_one_instance_that_cannot_be_executed_does_not_stop_the_others(
     manager.fire("a")
     assert statuses(manager) == {"t_a#0": "failed", "t_b#0": "finished"}
     assert "division by zero" in manager.storage["t_a#0"].metadata["exception"]["message"]
+
+
+def test_what_cannot_be_executed_at_all_is_logged_and_left_to_recovery(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = manager_with(t_x={"after": ["a"]}, t_y={"after": ["a"]})
+    manager.default_task_runner_name = SynchronousTaskRunner.name
+    execute_all = BaseTaskRunner.execute
+
+    def execute_others(self: BaseTaskRunner, manager: Any, instance: Any, **options: Any) -> None:
+        if instance.name == "t_x#0":
+            raise StorageUnavailable("memory", "it is down")
+        execute_all(self, manager, instance, **options)
+
+    for runner in (SynchronousTaskRunner, ThreadingTaskRunner):
+        monkeypatch.setattr(runner, "execute", execute_others)
+    manager.fire("a")
+    assert statuses(manager) == {"t_x#0": "scheduled", "t_y#0": "finished"}
+    ThreadingTaskRunner().run(manager, manager.storage["t_x#0"])
+    ThreadingTaskRunner.join_all(30)
+    records = [each for each in caplog.records if vars(each).get("action") == "execute"]
+    assert [each.getMessage() for each in records] == [
+        f"t_x#0 could not be executed; recovery will try again (session {manager.storage.uid!r})"
+    ] * 2
+    assert {(vars(each)["instance"], each.levelname) for each in records} == {("t_x#0", "ERROR")}
+    assert all(each.exc_info is not None for each in records)
 
 
 @pytest.mark.parametrize("cooldown", [-1, 1e13, float("inf")])

@@ -7,11 +7,14 @@ import logging
 import os
 import unittest
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 from django.test import TestCase, TransactionTestCase
 
@@ -434,6 +437,126 @@ def test_a_receiver_is_no_part_of_the_session_even_where_a_task_of_it_fires() ->
         trigger_fired.disconnect(fire_more)
     assert manager.storage["t_x#0"].status == "finished"
     assert refused == ["SessionClosed"]
+
+
+class NoticesInTime(TriggerTask):
+    """Fires, and may be out of time when it does."""
+
+    name = "tests.integration.test_signals.NoticesInTime"
+
+    def _run(self, context: TaskContext) -> dict[str, Any]:
+        try:
+            context.manager.fire("inside")
+        except SoftTimeLimitExceeded:
+            return {"noticed": True}
+        return {"noticed": False}
+
+
+def run_out_of_time(when: str, told: list[str], **arguments: Any) -> None:
+    seen = arguments.get("trigger") or f"{arguments['instance']} {arguments['new_status']}"
+    told.append(seen)
+    if seen == when:
+        raise SoftTimeLimitExceeded
+
+
+@contextmanager
+def out_of_time(when: str) -> Iterator[list[str]]:
+    """A receiver is interrupted by the soft limit of the task; yields what receivers were told."""
+    told: list[str] = []
+    interrupted = partial(run_out_of_time, when, told)
+    for each in (trigger_fired, instance_status_changed):
+        each.connect(interrupted)
+    try:
+        yield told
+    finally:
+        for each in (trigger_fired, instance_status_changed):
+            each.disconnect(interrupted)
+
+
+FIRING_TASKS = {
+    "t_x": {"after": ["a"], "run": NoticesInTime.name},
+    "t_y": {"after": ["inside"], "run": Recorded.name, "using": IdleRunner.name},
+}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MemoryStorageBackend,
+        pytest.param(DatabaseStorageBackend, marks=pytest.mark.django_db(transaction=True)),
+    ],
+)
+@pytest.mark.parametrize("when", ["inside", "t_y#0 scheduled"])
+def test_a_task_whose_time_is_up_while_receivers_are_told_gets_that(
+    when: str, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = TriggerManager(make(uuid4().hex))
+    manager.update_configuration(FIRING_TASKS)
+    with out_of_time(when) as told:
+        manager.fire("a")
+    assert manager.storage["t_x#0"].metadata["result"] == {"noticed": True}
+    # What follows the commit is done all the same.
+    assert told.index("t_y#0 scheduled") > told.index("inside")
+    assert manager.storage["t_y#0"].status == "scheduled"
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "run_out_of_time" in record.getMessage()
+    assert "SoftTimeLimitExceeded" in record.getMessage()
+
+
+@pytest.mark.parametrize("when", ["t_x", "t_x#0 finished", "t_x#0 running", "a"])
+def test_before_and_after_the_task_it_is_only_logged(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration(FIRING_TASKS)
+    with out_of_time(when) as told:
+        manager.fire("a")
+    assert told[-1] == "t_x#0 finished"
+    assert manager.storage["t_x#0"].status == "finished"
+    assert manager.storage["t_x#0"].metadata["result"] == {"noticed": False}
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "SoftTimeLimitExceeded" in record.getMessage()
+
+
+class OutOfTimeManager(TriggerManager):
+    """Its hook is interrupted by the soft limit of the task."""
+
+    name = "test-signals-out-of-time"
+    when = ""
+
+    def _post_fire(self, trigger_name: str, tasks_scheduled: list[Any]) -> None:
+        if trigger_name == self.when:
+            raise SoftTimeLimitExceeded
+
+
+@pytest.mark.parametrize(("when", "is_noticed"), [("inside", True), ("t_x", False)])
+def test_a_task_whose_time_is_up_in_a_hook_gets_that_while_it_runs(
+    when: str, is_noticed: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(OutOfTimeManager, "when", when)
+    manager = OutOfTimeManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration(FIRING_TASKS)
+    manager.fire("a")
+    assert manager.storage["t_x#0"].metadata["result"] == {"noticed": is_noticed}
+    assert manager.storage["t_x#0"].status == "finished"
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "post_fire failed; recovery will repeat it" in record.getMessage()
+
+
+def test_a_task_whose_time_is_up_while_an_instance_is_handed_on_gets_that(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def time_is_up(*_arguments: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(IdleRunner, "run", time_is_up)
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration(FIRING_TASKS)
+    manager.fire("a")
+    assert manager.storage["t_x#0"].metadata["result"] == {"noticed": True}
+    assert manager.storage["t_y#0"].status == "scheduled", "it is left to recovery"
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "did not take t_y#0; recovery will send it again" in record.getMessage()
 
 
 def test_a_storage_that_cannot_be_read_back_costs_the_signals_and_nothing_else(

@@ -13,13 +13,16 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
 from tests import servers
-from triggers import recovery, rounds, supervisor
+from tests.contract.custom_storage import FolderStorage
+from triggers import celery_tasks, recovery, rounds, supervisor, timers
 from triggers.exceptions import SettingsError, StorageUnavailable, UnknownBackend
 from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
 from triggers.models import PendingMark
+from triggers.storages import storage_backends
 from triggers.storages.database import DatabaseStorageBackend
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.testing import frozen_time, run_tasks_locally
@@ -161,6 +164,71 @@ def test_settings_that_only_a_restart_mends_end_it(settings: Any) -> None:
     settings.TRIGGERS = {"default": {"STORAGE": "redis", "OPTIONS": {"url": "http://x"}}}
     with pytest.raises(SettingsError, match="http://x"):
         supervisor.run(stop=StopAfter(3))
+
+
+class UnlistedStorage(FolderStorage):
+    """A storage that only loads and saves."""
+
+    name = "supervisor-unlisted"
+
+
+@pytest.fixture
+def _unlisted(settings: Any, tmp_path: Path) -> Iterator[None]:
+    storage_backends.register(UnlistedStorage)
+    options = {"folder": str(tmp_path)}
+    settings.TRIGGERS = {
+        "files": {"STORAGE": UnlistedStorage.name, "RUNNER": "synchronous", "OPTIONS": options},
+        "sound": {"STORAGE": "memory", "RUNNER": "synchronous"},
+    }
+    yield
+    storage_backends.unregister(UnlistedStorage.name)
+
+
+def records_about_unlisted(caplog: pytest.LogCaptureFixture) -> list[str]:
+    records = [each for each in caplog.records if "cannot list" in each.getMessage()]
+    assert {(vars(each)["action"], each.levelname) for each in records} <= {
+        ("supervise", "WARNING")
+    }
+    return [each.getMessage() for each in records]
+
+
+@pytest.mark.usefixtures("_unlisted")
+def test_that_a_storage_cannot_list_its_sessions_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    supervisor.run(stop=StopAfter(3))
+    [message] = records_about_unlisted(caplog)
+    assert message.startswith("Not all that is due in sessions of 'files' is looked for: the ")
+    assert "nothing is recovered and no deadline is noticed in them" in message
+    # Who looks once asks for it, and has been told by the documentation.
+    timers.fire_due()
+    recovery.redeliver()
+    assert len(records_about_unlisted(caplog)) == 1
+
+
+@pytest.mark.usefixtures("_unlisted")
+def test_the_tasks_of_beat_log_it_once_in_each_thread(caplog: pytest.LogCaptureFixture) -> None:
+    def work() -> None:
+        for _ in range(3):
+            celery_tasks.fire_due()
+            celery_tasks.redeliver()
+
+    thread = threading.Thread(target=work)  # with rounds of its own
+    thread.start()
+    thread.join()
+    assert len(records_about_unlisted(caplog)) == 1
+
+
+@pytest.mark.usefixtures("_unlisted")
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_the_command_says_of_which_storages_it_finds_nothing(
+    verbosity: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("triggers", "run", "--once", "-v", str(verbosity))
+    told = [each for each in capsys.readouterr().out.splitlines() if "cannot list" in each]
+    assert len(told) == verbosity
+    for line in told:
+        assert line.startswith("'files': the supervisor-unlisted storage cannot list its sessions")
 
 
 class MoodyStorage(MemoryStorageBackend):

@@ -456,3 +456,16 @@ def test_a_storage_that_cannot_list_its_sessions_is_looked_at_one_by_one(tmp_pat
     assert timers.fire_due_in(manager, START + HOUR) == 2
     assert {each.name: str(each.status) for each in manager.storage} == EXPIRED
     assert timers.fire_due_in(manager, START + HOUR) == 0
+
+
+def test_in_memory_the_sessions_that_are_due_for_longest_come_first() -> None:
+    MemoryStorageBackend.clear()
+    for hours, uid in ((3, "due third"), (1, "due first"), (2, "due second")):
+        manager = TriggerManager(MemoryStorageBackend(uid))
+        manager.update_configuration({"t_x": {**TASKS["t_join"], "within": f"PT{hours}H"}})
+        manager.fire("a")
+    assert MemoryStorageBackend.ticking(9, START + 2 * HOUR) == ["due first", "due second"]
+    assert MemoryStorageBackend.ticking(1, START + 3 * HOUR) == ["due first"]
+    assert MemoryStorageBackend.ticking(9, None) == []
+    with frozen_time(START + 3 * HOUR):
+        assert MemoryStorageBackend.ticking(2, None) == ["due first", "due second"]

@@ -106,9 +106,14 @@ class TestTasks:
         fire_at(session, 60, "p")
         (refusal,) = task(session).filtered.latest
         assert refusal.firing.seq == 2
-        assert refusal.reason == (
-            "p at most every PT12H: the last one was at 2026-11-21T12:00:00+00:00"
-        )
+        assert refusal.reason == "p at most every PT12H: the last one was at 2026-11-21T12:00:00Z"
+
+    def test_when_the_last_one_came_is_told_to_the_millisecond(self) -> None:
+        session = a_task(andEvery="p", atMostEvery="PT12H")
+        fire_at(session, 0.1234, "p")
+        fire_at(session, 60, "p")
+        (refusal,) = task(session).filtered.latest
+        assert refusal.reason.endswith("the last one was at 2026-11-21T12:00:00.123Z")
 
     def test_what_a_lineage_fired_before_is_filtered_out(self) -> None:
         session = PureSession(t_y={"after": ["a"]}, t_x={"andEvery": "t_y:failed"})
@@ -411,9 +416,9 @@ Firing 1 of a, 2026-11-21T12:00:01Z, fired from outside
         session = a_task(after=["a", "b"])
         session.fire_all("a a")
         (unchanged,) = firing(session, 2).effects.unchanged
-        assert (unchanged.task, unchanged.reason) == ("t_x", "no waiting instance lacked it")
+        assert (unchanged.task, unchanged.reason) == ("t_x", "no instance was waiting for it")
         assert (
-            "  changed nothing in t_x: no waiting instance lacked it"
+            "  changed nothing in t_x: no instance was waiting for it"
             in str(firing(session, 2)).splitlines()
         )
 
@@ -438,7 +443,7 @@ Firing 1 of a, 2026-11-21T12:00:01Z, fired from outside
         session = a_task(after=["a"], andEvery="p")
         session.fire_all("a p a a p")
         (unchanged,) = firing(session, 3).effects.unchanged
-        assert unchanged.reason == "no waiting instance lacked it"
+        assert unchanged.reason == "no instance was waiting for it"
         assert firing(session, 4).effects.held_by == ("t_x#1",)
 
     def test_who_came_later(self) -> None:
@@ -696,7 +701,7 @@ class TestJson:
                 "abandoned": [],
                 "held_by": [],
                 "filtered": [],
-                "unchanged": [{"task": "t_x", "reason": "no waiting instance lacked it"}],
+                "unchanged": [{"task": "t_x", "reason": "no instance was waiting for it"}],
                 "further": [],
                 "left_out": 0,
             },

@@ -164,3 +164,34 @@ def test_a_name_that_looks_like_it_is_not_suggested_in_its_place() -> None:
     explained = session(t_x={"after": ["a"]}, t_close=TASKS["t_close"])
     explained.fire("sessionFinalised")
     assert "did you mean" not in str(Looked(explained).explain("t_close"))
+
+
+@pytest.mark.parametrize(
+    "name", ["sessionFinalised", "session_finalized", "SessionFinalized", "sessionFinalize"]
+)
+@pytest.mark.parametrize(
+    ("finalize", "known"),
+    [
+        (True, "the session fires itself when nothing is left to do"),
+        (False, "the session would fire itself if it were declared to finalize"),
+    ],
+)
+def test_a_misspelling_of_it_is_recognized(name: str, finalize: bool, known: str) -> None:
+    explained = PureSession()
+    explained.configure(finalize=finalize, t_score={"after": [name]})
+    text = str(Looked(explained).explain("t_score"))
+    assert f"{name} (never fired; did you mean 'sessionFinalized', which {known}?)" in text
+
+
+@pytest.mark.parametrize("name", ["finalized", "sessionClosed", "sessionStarted", "finalSession"])
+def test_what_is_merely_like_it_is_none(name: str) -> None:
+    explained = PureSession()
+    explained.configure(finalize=True, t_score={"after": [name]})
+    assert "did you mean" not in str(Looked(explained).explain("t_score"))
+
+
+def test_what_was_fired_is_suggested_before_it() -> None:
+    explained = session(t_score={"after": ["sessionFinalzed"]})
+    explained.fire("sessionFinalised")
+    text = str(Looked(explained).explain("t_score"))
+    assert "did you mean 'sessionFinalised', which was fired and nobody waits for?" in text

@@ -1,4 +1,4 @@
-"""What a preview says of whether a session would fire its end by itself."""
+"""What a preview says of the end of a session, and of tasks that are not known here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from triggers.manager import TriggerManager
 from triggers.storages.memory import MemoryStorageBackend
+from triggers.testing.racing import Recorded
+from triggers.types import FireResult
 
 FIRES = "from then on the session fires sessionFinalized when nothing is left to do"
 NO_LONGER = "from then on the session no longer fires sessionFinalized when nothing is left to do"
@@ -60,3 +62,34 @@ def test_a_configuration_that_is_refused_would_have_declared_it() -> None:
     assert found.is_refused
     assert found.finalizes is True
     assert FIRES not in str(found)
+
+
+def test_a_task_that_this_process_does_not_know_is_told_and_no_warning() -> None:
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    tasks = {
+        "t_gone": {"after": ["a"], "run": "tests.unit.test_explain_preview.Gone"},
+        "t_none": {"after": ["a"], "run": "no_such_module.X"},
+        "t_known": {"after": ["a"], "run": Recorded.name},
+    }
+    found = manager.update_configuration(tasks, preview=True)
+    assert found.to_json()["unknown"] == found.unknown
+    assert list(found.unknown) == ["t_gone", "t_none"]
+    assert "registers none called 'Gone'" in found.unknown["t_gone"]
+    gone, none, known = found.outline().lines
+    assert (gone.text, known.text, known.lines) == ("t_gone is new", "t_known is new", ())
+    [told] = gone.lines
+    assert told.text == (
+        "its run is not known in this process; a worker may know it. No trigger task "
+        "'tests.unit.test_explain_preview.Gone': tests.unit.test_explain_preview registers none "
+        "called 'Gone'. Is it a subclass of triggers.task.TriggerTask, or a function with "
+        "@trigger_task?"
+    )
+    assert "'no_such_module' cannot be imported" in none.lines[0].text
+    # What is there already is not the change's doing; what takes its place is.
+    assert manager.update_configuration(tasks) == FireResult()
+    again = manager.update_configuration(tasks, preview=True)
+    assert (again.unchanged, again.unknown) == (("t_gone", "t_none", "t_known"), {})
+    other = {"t_known": {"after": ["b"], "run": "no_such_module.X"}}
+    replaced = manager.update_configuration(other, preview=True)
+    assert list(replaced.unknown) == ["t_known"]
+    assert "its run is not known in this process" in str(replaced)

@@ -397,8 +397,8 @@ SEARCHED = (
     BROKEN
     if THOROUGH
     else [
-        *(AnyNeedsAll, TimesIsIgnored, ElapsedCountsFromTheCreation),
-        *(WhatIsDueIsAppliedAtThePresentTime, OnlyTimersApplyWhatIsDue, ALaterTaskLooksAtNothing),
+        *(AnyNeedsAll, TimesIsIgnored, ALaterTaskLooksAtNothing),
+        *(WhatIsDueIsAppliedAtThePresentTime, OnlyTimersApplyWhatIsDue),
     ]
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
@@ -91,6 +91,7 @@ anything = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(text, anything))
 def test_a_quick_look_refuses_what_a_thorough_one_does(kwargs: dict[str, Any]) -> None:
     def refusal(simple: bool) -> str:

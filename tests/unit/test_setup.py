@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,9 +13,11 @@ from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
+from tests.contract.custom_storage import FolderStorage
 from triggers import conf, exceptions
 from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
+from triggers.rounds import unlisted
 from triggers.runners import BaseTaskRunner, task_runners
 from triggers.storages import storage_backends
 from triggers.storages.database import DatabaseStorageBackend
@@ -63,6 +67,7 @@ def test_a_storage_without_options_takes_those_of_its_alias() -> None:
         ({"a": {"STORAGES": "x"}}, "TRIGGERS['a']: unknown key 'STORAGES'; allowed are MANAGER"),
         ({"a": {"STORAGE": DatabaseStorageBackend}}, "TRIGGERS['a']['STORAGE']: expected a reg"),
         ({"a": {"OPTIONS": []}}, "TRIGGERS['a']['OPTIONS']: expected a dict, got list"),
+        ({"a": {"OPTIONS": {1: 2}}}, "TRIGGERS['a']['OPTIONS']: expected names of options, got 1"),
     ],
 )
 def test_a_setting_of_the_wrong_shape_is_refused_with_its_place(setting: Any, reason: str) -> None:
@@ -86,13 +91,222 @@ def test_a_name_that_is_not_registered_is_an_error_of_its_own(key: str) -> None:
     assert "'nope'" in message
 
 
-@pytest.mark.parametrize(
-    "options", [{"nope": 1}, {"using": "nope"}, {"in_transaction": "sometimes"}]
+class PickyStorage(FolderStorage):
+    """Takes an option that must be there, and no limits."""
+
+    name = "test-picky"
+
+    def __init__(self, uid: str, *, folder: str, depth: int = 1) -> None:
+        super().__init__(uid, folder=folder)
+        if depth < 1:
+            raise ValueError("it must be at least 1")
+
+
+@pytest.fixture
+def _picky() -> Iterator[None]:
+    storage_backends.register(PickyStorage)
+    yield
+    storage_backends.unregister(PickyStorage.name)
+
+
+DATABASE_TAKES = (
+    "It takes: using, in_transaction, payload_limit, firings_limit, lease, heartbeat, attempts, "
+    "server_timeout."
 )
-def test_options_that_do_not_fit_the_storage_are_an_error(options: dict[str, Any]) -> None:
-    [(check_id, message)] = found({"default": {"OPTIONS": options}})
+
+
+@pytest.mark.parametrize(
+    ("storage", "options", "place", "reason"),
+    [
+        (
+            "database",
+            {"lease": 30, "nope": 1},
+            "['nope']",
+            f"has no option 'nope'. {DATABASE_TAKES}",
+        ),
+        ("database", {"usin": "x"}, "['usin']", "has no option 'usin'; did you mean 'using'? It"),
+        (
+            "database",
+            {"using": "nope"},
+            "['using']",
+            "using must be an alias in DATABASES (known: default, ",
+        ),
+        ("database", {"using": 7}, "['using']", "got 7."),
+        (
+            "database",
+            {"in_transaction": "maybe", "attempts": 4},
+            "['in_transaction']",
+            "in_transaction must be 'defer' or 'decide', got 'maybe'.",
+        ),
+        (
+            "memory",
+            {"lease": "5"},
+            "['lease']",
+            "lease must be a number of seconds above 0, got '5'",
+        ),
+        ("memory", {"lease": 5}, "['lease']", "heartbeat (15.0 s) must be at most half of lease"),
+        (
+            "memory",
+            {"lease": 5, "attempts": 0},
+            "",
+            "attempts must be an int of at least 1, got 0.",
+        ),
+        ("cache", {"cache": 7}, "['cache']", "cache must be an alias in CACHES, a str, got 7."),
+        ("cache", {"timeout": "x"}, "['timeout']", "above 0, or None for ever, got 'x'."),
+        (
+            "database",
+            {"uid": "s"},
+            "['uid']",
+            f"'uid'. The database storage takes: {DATABASE_TAKES[10:]}",
+        ),
+        ("test-picky", {}, "", "'folder'. The test-picky storage takes: folder, depth."),
+        ("test-picky", {"folder": "/f", "lease": 9}, "['lease']", "takes: folder, depth."),
+    ],
+)
+@pytest.mark.usefixtures("_picky")
+def test_an_option_that_does_not_fit_is_named_with_its_alias(
+    storage: str, options: dict[str, Any], place: str, reason: str
+) -> None:
+    setting = {"other": {"STORAGE": storage, "RUNNER": "threading", "OPTIONS": options}}
+    [(check_id, message)] = found(setting)
     assert check_id == "triggers.E003"
-    assert "TRIGGERS['default']['OPTIONS']" in message
+    assert message.startswith(f"TRIGGERS['other']['OPTIONS']{place}: ")
+    assert reason in message
+    with override_settings(TRIGGERS=setting), pytest.raises(SettingsError) as caught:
+        get_trigger_manager("s", using="other")
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.usefixtures("_picky")
+def test_what_a_storage_raises_itself_is_named_by_the_check_and_raised_as_it_is() -> None:
+    options = {"folder": "/f", "depth": 0}
+    setting = {"default": {"STORAGE": PickyStorage.name, "OPTIONS": options}}
+    message = "TRIGGERS['default']['OPTIONS']['depth']: it must be at least 1"
+    assert found(setting) == [("triggers.E003", message)]
+    with override_settings(TRIGGERS=setting), pytest.raises(ValueError, match=r"^it must be"):
+        get_trigger_manager("s")
+
+
+def test_what_is_wrong_with_the_uid_is_not_blamed_on_the_options() -> None:
+    with (
+        override_settings(TRIGGERS={"default": {"OPTIONS": {"lease": 90}}}),
+        pytest.raises(exceptions.InvalidUid),
+    ):
+        get_trigger_manager("")
+
+
+class Folder(FolderStorage):
+    name = "test-folder"
+
+
+class ListsSome(Folder):
+    name = "test-lists-some"
+
+    @classmethod
+    def overdue(cls, limit: int, **options: Any) -> list[str]:
+        return []
+
+
+class ListsAll(ListsSome):
+    name = "test-lists-all"
+
+    @classmethod
+    def ticking(cls, limit: int, until: datetime | None, **options: Any) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def _folders() -> Iterator[None]:
+    for cls in (Folder, ListsSome, ListsAll):
+        storage_backends.register(cls)
+    yield
+    for cls in (Folder, ListsSome, ListsAll):
+        storage_backends.unregister(cls.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (
+            "test-folder",
+            "nothing is recovered and no deadline is noticed in them. Write overdue() and",
+        ),
+        (
+            "test-lists-some",
+            "no deadline is noticed in them. Write ticking() for tests.unit.test_setup",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("_folders")
+def test_a_storage_that_cannot_list_its_sessions_is_a_warning(name: str, what: str) -> None:
+    setting = {"a": {"STORAGE": name, "RUNNER": "threading", "OPTIONS": {"folder": "/f"}}}
+    [(check_id, message)] = found(setting)
+    assert check_id == "triggers.W005"
+    assert f"TRIGGERS['a']: the {name} storage cannot list its sessions, so {what}" in message
+    assert "or call triggers.recovery.recover() and triggers.timers.fire_due_in()" in message
+
+
+@pytest.mark.usefixtures("_folders")
+def test_storages_that_list_their_sessions_are_not_warned_of() -> None:
+    setting = {"a": {"STORAGE": "test-lists-all", "OPTIONS": {"folder": "/f"}}}
+    assert found(setting) == []
+    bundled = conf.Alias(name="a", storage="database"), conf.Alias(name="b", storage="memory")
+    assert [unlisted(each) for each in (*bundled, conf.Alias(name="c", storage="cache"))] == [
+        ""
+    ] * 3
+
+
+@pytest.mark.parametrize("wrong", [None, "", 7])
+def test_a_storage_without_a_name_says_so_when_it_is_made(wrong: Any) -> None:
+    class Nameless(FolderStorage):
+        name = wrong
+
+    with pytest.raises(TypeError, match="Nameless needs a class attribute 'name'") as caught:
+        Nameless("s", folder="/f")
+    assert f"it is {wrong!r}." in str(caught.value)
+    assert "such as name = 'folder'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (None, "it returned None"),
+        ('{"configs": {}}', "it returned a value of type str"),
+        ({"configs": {}, "instances": {}, "metas": {}}, "it returned a value of type dict"),
+        (({}, {}), "it returned a tuple of 2"),
+        (({}, {}, "[]"), "it returned a value of type str as the metadata"),
+        (([1], {}, {}), "it returned a value of type list as the configurations"),
+        (({}, {"t_x#0": {"task": "t_x"}}, {}), "what it returned is not that (KeyError: "),
+        (({}, {}, {"version": "four"}), "what it returned is not that (TypeError: "),
+        (({"t_x": "after a"}, {}, {}), "what it returned is not that ("),
+    ],
+)
+def test_what_a_storage_loads_in_the_wrong_shape_is_said(returned: Any, problem: str) -> None:
+    class Odd(FolderStorage):
+        name = "test-odd"
+        saves_at_once = True
+
+        def _load_from_backend(self) -> Any:
+            return returned
+
+    with pytest.raises(TypeError) as caught:
+        TriggerManager(Odd("order:1", folder="/f")).get_unresolved_tasks()
+    message = str(caught.value)
+    assert "Odd._load_from_backend() must return a tuple of three, configurations, inst" in message
+    assert f"for session 'order:1' {problem}" in message
+
+
+def test_a_session_of_a_newer_version_is_still_said_to_be_one() -> None:
+    class Newer(FolderStorage):
+        name = "test-newer"
+        saves_at_once = True
+
+        def _load_from_backend(self) -> Any:
+            return [None, {}, {"version": 99}]
+
+    with pytest.raises(exceptions.StateVersionError, match="99"):
+        TriggerManager(Newer("order:1", folder="/f")).get_unresolved_tasks()
 
 
 def test_memory_with_workers_is_a_warning() -> None:

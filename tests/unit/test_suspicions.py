@@ -278,3 +278,20 @@ def test_a_trigger_twice_in_a_group_is_suspicious(directives: dict[str, Any]) ->
 def test_a_trigger_in_different_conditions_is_not_suspicious(after: Any) -> None:
     found = suspicions(parse({"t_x": {"after": after, "run": "x"}}))
     assert not any("more than once" in why for _name, why in found)
+
+
+@pytest.mark.parametrize("name", ["sessionFinalised", "session_finalized"])
+def test_a_misspelled_end_is_suspicious_in_a_session_that_finalizes(
+    name: str, trigger_manager: TriggerManager
+) -> None:
+    tasks = {"t_x": GOOD, "t_score": {"after": [name], "run": "x"}}
+    assert list(suspicions(parse(tasks))) == [], "anybody may call a trigger of their own so"
+    warning = (
+        rf"^t_score: '{name}' \(did you mean 'sessionFinalized'\?\) is a trigger like any other; "
+        r"the session does not fire it at its end\.$"
+    )
+    with pytest.warns(ConfigurationWarning, match=warning):
+        trigger_manager.update_configuration(tasks, finalize=True)
+    a_task = {name: {"after": ["a"], "run": "x"}, **tasks}
+    finalizing = parse(a_task).merged_with(parse({}), finalize=True)
+    assert list(suspicions(finalizing)) == [], "the name of a task is meant"

@@ -17,7 +17,7 @@ from django.core.management.base import CommandError, CommandParser
 from triggers import supervisor
 from triggers.commands.base import Subcommand
 from triggers.exceptions import SettingsError, StorageUnavailable, UnknownBackend
-from triggers.rounds import aliases
+from triggers.rounds import aliases, unlisted
 from triggers.supervisor import LONGEST_INTERVAL, Passed
 
 
@@ -46,7 +46,11 @@ class Run(Subcommand):
     def handle(self, options: dict[str, Any]) -> None:
         using, verbosity = options["using"], options["verbosity"]
         try:
-            names = ", ".join(f"{each.name} ({each.storage})" for each in aliases(using))
+            found = aliases(using)
+            names = ", ".join(f"{each.name} ({each.storage})" for each in found)
+            for each in found:
+                if reason := unlisted(each):
+                    self._say(verbosity, f"{each.name!r}: {reason}")
             if options["once"]:
                 self._once(using)
                 return

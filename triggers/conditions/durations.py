@@ -1,9 +1,12 @@
-"""Durations as the configuration spells them: ISO 8601, of units that always have one length."""
+"""Durations as the configuration spells them: ISO 8601, of units that always have one length.
+
+And how sentences spell durations and moments.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 LONGEST = timedelta(days=366_000)
 """About a thousand years: with more, a due time would leave the calendar."""
@@ -73,6 +76,15 @@ def format_duration(length: timedelta) -> str:
     if not days and not times:
         return "PT0S"
     return f"{sign}P{days}" + (f"T{times}" if times else "")
+
+
+def format_moment(at: datetime) -> str:
+    """A moment for sentences: ISO 8601 in UTC, with milliseconds where there are some.
+
+    :param at: an aware datetime.
+    """
+    precision = "milliseconds" if at.microsecond else "seconds"
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
 def _shortened(text: str) -> str:

@@ -18,11 +18,13 @@ def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield (task name, reason) for what can be stored but is hardly meant.
 
     A task that will hardly ever run, a directive that is probably misspelled, a trigger that
-    stands twice in a group, and a task that keeps its session from being finalized.
+    stands twice in a group, a task that keeps its session from being finalized, and a trigger
+    that looks like the one that the session fires then.
     """
     tasks = configuration.tasks
     if configuration.finalizes:
         yield from _held_up(configuration)
+        yield from _not_the_end(configuration)
     needs: dict[str, list[str]] = {}
     for name, task in tasks.items():
         facts = _facts(task)
@@ -119,6 +121,19 @@ def _held_up(configuration: Configuration) -> Iterator[tuple[str, str]]:
                 f"runs only after {SESSION_FINALIZED!r}, but does not name it in its 'after'; so "
                 "the session waits for it, and is never finalized unless it is closed",
             )
+
+
+def _not_the_end(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Triggers that look like the one that the session fires at its end."""
+    tasks = configuration.tasks
+    for name, task in tasks.items():
+        for trigger in sorted((task.after | task.unless) - tasks.keys() - {SESSION_FINALIZED}):
+            if meant_by(trigger, (SESSION_FINALIZED,)) is not None:
+                yield (
+                    name,
+                    f"{trigger!r} (did you mean {SESSION_FINALIZED!r}?) is a trigger like any "
+                    "other; the session does not fire it at its end",
+                )
 
 
 def _tasks_needed(facts: set[Fact]) -> set[str]:

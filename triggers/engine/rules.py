@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from triggers import payload
-from triggers.conditions.durations import format_duration
+from triggers.conditions.durations import format_duration, format_moment
 from triggers.engine.draft import Cause, Draft, Planned, names_after
 from triggers.engine.plan import TaskPlan
 from triggers.engine.state import InstanceKey
@@ -277,7 +277,7 @@ def _refusal(draft: Draft, task: TaskPlan, name: str, firing: Firing) -> str | N
     if pause is not None and name == task.config.and_every:
         last = draft.latest_for(task, name)
         if last and draft.now - draft.firing(last).at < pause:
-            at = draft.firing(last).at.isoformat()
+            at = format_moment(draft.firing(last).at)
             return f"{name} at most every {format_duration(pause)}: the last one was at {at}"
     return None
 

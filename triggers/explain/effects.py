@@ -178,7 +178,7 @@ def _reason(look: Look, task: TaskPlan, firing: Firing, names: tuple[str, ...]) 
     )
     if newer:
         return "a later one has taken its place"
-    return "no waiting instance lacked it"
+    return "no instance was waiting for it"
 
 
 def _names(instances: Iterable[Instance]) -> tuple[str, ...]:

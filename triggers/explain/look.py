@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from triggers.configuration.likeness import meant_by
 from triggers.engine.plan import held
 from triggers.explain.values import Filtered, FiringRef, Held, Link, Name, Refusal
-from triggers.types import BY_HAND, Firing, Instance, Status
+from triggers.types import BY_HAND, SESSION_FINALIZED, Firing, Instance, Status
 
 if TYPE_CHECKING:
     from triggers.storages.session import SessionStorage
@@ -204,13 +205,16 @@ class Look:
     def meant(self, name: str) -> str | None:
         """What a name that was never fired is perhaps a misspelling of.
 
-        One that was fired, and that no task names; or a task.
+        One that was fired, and that no task names; or a task; or what the session fires itself.
         """
         if len(name) < _SHORTEST:
             return None
         known = [each for each in self.unheard if len(each) >= _SHORTEST]
         known += [each for each in self.plan.tasks if each not in self.fired]
-        return next(iter(get_close_matches(name, known, 1, _LIKENESS)), None)
+        alike = get_close_matches(name, known, 1, _LIKENESS)
+        if alike or name == SESSION_FINALIZED:
+            return next(iter(alike), None)
+        return meant_by(name, (SESSION_FINALIZED,))
 
     def creator_of(self, instance: Instance) -> Firing | None:
         """The firing that made an instance; ``None`` if that was none, or cannot be told."""

@@ -57,8 +57,7 @@ def _name_of(look: Look, task: str, name: str) -> Name:
             text += "; this session is not declared to finalize"
             text += f": {_DECLARE}" if look.phase is Phase.OPEN else ""
         if meant is not None:
-            known = "is a task" if meant in look.plan.tasks else "was fired and nobody waits for"
-            text += f"; did you mean {meant!r}, which {known}?"
+            text += f"; did you mean {meant!r}, which {_known_as(look, meant)}?"
     return Name(
         name=name,
         fired=len(fired),
@@ -68,6 +67,17 @@ def _name_of(look: Look, task: str, name: str) -> Name:
         meant=meant,
         text=text,
     )
+
+
+def _known_as(look: Look, name: str) -> str:
+    """What is known of a name that another one was perhaps meant to be."""
+    if name in look.plan.tasks:
+        return "is a task"
+    if name in look.unheard:
+        return "was fired and nobody waits for"
+    if look.plan.fires_itself((name,)):
+        return "the session fires itself when nothing is left to do"
+    return "the session would fire itself if it were declared to finalize"
 
 
 def state_of(look: Look, task: str) -> str:

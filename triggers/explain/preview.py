@@ -8,7 +8,7 @@ after the commit.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -113,6 +113,8 @@ class ConfigurationPreview(Explanation):
     :ivar finalizes: whether the session would fire ``sessionFinalized`` when nothing is left to do;
         ``None``: as before.
     :ivar waiting: the waiting instances of ``replaced``, and what would become of them.
+    :ivar unknown: why tasks cannot be run by this process, by name of the task; a worker may know
+        what this process does not.
     :ivar refusals: why it would be refused as a whole; empty if it would not.
     """
 
@@ -130,6 +132,7 @@ class ConfigurationPreview(Explanation):
     unchanged: tuple[str, ...]
     finalizes: bool | None = None
     waiting: tuple[CarriedOver, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[ReplacementRefusal, ...] = ()
 
     @property
@@ -141,10 +144,13 @@ class ConfigurationPreview(Explanation):
         return _outline(self)
 
 
-def foresee(storage: SessionStorage, event: Preview) -> ConfigurationPreview:
+def foresee(
+    storage: SessionStorage, event: Preview, unknown: Mapping[str, str]
+) -> ConfigurationPreview:
     """Find out what a configuration would do to a session.
 
     :param event: the configuration, as an event that only looks.
+    :param unknown: why tasks cannot be run by this process, by name of the task.
     :returns: sentences through ``str()``, plain JSON through ``to_json()``.
     :raises SessionClosed: the session does not take a configuration any more.
     :raises ConfigurationError: it does not fit the tasks that the session has.
@@ -161,6 +167,7 @@ def foresee(storage: SessionStorage, event: Preview) -> ConfigurationPreview:
             replaced=replaced,
             unchanged=unchanged,
             finalizes=event.finalize if event.finalize != known else None,
+            unknown={name: unknown[name] for name in (*new, *replaced) if name in unknown},
         )
         transition = foresight.transition
         if transition is None:
@@ -282,13 +289,13 @@ def _lines(found: ConfigurationPreview) -> Iterator[Outline]:
     if due:
         yield Outline("first, what is due in any case", tuple(due), "open")
     for name in found.new:
-        yield Outline(f"{name} is new")
+        yield Outline(f"{name} is new", tuple(_unknown(found, name)))
     for name in found.replaced:
         waiting = [each for each in found.waiting if each.task == name]
         number = f"{counted(len(waiting), 'instance')} of it wait{'s' if len(waiting) == 1 else ''}"
         yield Outline(
             f"{name} is replaced; {number if waiting else 'no instance of it waits'}",
-            tuple(_fate(each) for each in waiting),
+            (*(_fate(each) for each in waiting), *_unknown(found, name)),
         )
     if found.unchanged:
         yield Outline(f"as before: {listed(found.unchanged)}")
@@ -298,6 +305,12 @@ def _lines(found: ConfigurationPreview) -> Iterator[Outline]:
     yield from _changes(found)
     if found.fires:
         yield Outline(f"fired by all this: {listed(found.fires)}")
+
+
+def _unknown(found: ConfigurationPreview, task: str) -> Iterator[Outline]:
+    if task in found.unknown:
+        text = f"its run is not known in this process; a worker may know it. {found.unknown[task]}"
+        yield Outline(text, (), "bad")
 
 
 def _changes(found: Changes | ConfigurationPreview) -> Iterator[Outline]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+
+from triggers.conditions.durations import format_moment
 
 MOST = 10
 """How many of a kind a sentence names; of more, it says how many there are."""
@@ -16,6 +17,9 @@ _INDENT = "  "
 
 MARKS = {True: "[x] ", False: "[ ] "}
 """What stands before a condition that holds, or does not."""
+
+moment = format_moment
+"""A moment for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,6 @@ class Outline:
         yield _INDENT * depth + self.text
         for line in self.lines:
             yield from line._indented(depth + 1)
-
-
-def moment(at: datetime) -> str:
-    """A moment for people: ISO 8601 in UTC, with milliseconds where there are some."""
-    precision = "milliseconds" if at.microsecond else "seconds"
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
 def often(number: int) -> str:

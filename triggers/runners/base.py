@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import current_app
 
 from triggers.exceptions import UnknownTask
+from triggers.logging import Fields, log
 
 if TYPE_CHECKING:
     from triggers.manager import TriggerManager
@@ -60,6 +62,28 @@ class BaseTaskRunner(ABC):
         :param early: do not wait for the end of a retry's cool-down.
         """
         execute(manager, task_instance, early=early)
+
+    def try_to_execute(
+        self, manager: TriggerManager, task_instance: TaskInstance, *, early: bool = False
+    ) -> None:
+        """Execute an instance as :meth:`execute` does, where nobody would be told of an error.
+
+        What cannot be executed or recorded at all, for example because the storage is down, is
+        logged and left to recovery. So the runner goes on with what else it has to do.
+
+        :param early: do not wait for the end of a retry's cool-down.
+        """
+        try:
+            self.execute(manager, task_instance, early=early)
+        except Exception:
+            message = "%s could not be executed; recovery will try again"
+            name = task_instance.name
+            about: Fields = {
+                "action": "execute",
+                "session": manager.storage.uid,
+                "instance": name,
+            }
+            log(logging.ERROR, message, name, exc_info=True, **about)
 
 
 def execute(manager: TriggerManager, task_instance: TaskInstance, *, early: bool = False) -> None:

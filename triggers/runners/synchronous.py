@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from triggers.logging import log
 from triggers.runners.base import BaseTaskRunner
 
 if TYPE_CHECKING:
@@ -35,22 +33,6 @@ class SynchronousTaskRunner(BaseTaskRunner):
         queue = self._local.queue = deque([(manager, task_instance)])
         try:
             while queue:
-                self._execute(*queue.popleft())
+                self.try_to_execute(*queue.popleft(), early=True)
         finally:
             self._local.queue = None
-
-    def _execute(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        try:
-            self.execute(manager, task_instance, early=True)
-        except Exception:
-            message = "%s could not be executed; recovery will try again"
-            name, session = task_instance.name, manager.storage.uid
-            log(
-                logging.ERROR,
-                message,
-                name,
-                exc_info=True,
-                action="execute",
-                session=session,
-                instance=name,
-            )

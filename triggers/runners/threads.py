@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.db import connections
 
-from triggers.logging import log
 from triggers.runners.base import BaseTaskRunner
 from triggers.runners.synchronous import SynchronousTaskRunner
 from triggers.transactions import run_postponed
@@ -93,19 +91,7 @@ class ThreadingTaskRunner(BaseTaskRunner):
 
     def _execute(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
         try:
-            self.execute(manager, task_instance, early=not self.waits_for_cooldown)
-        except Exception:
-            message = "%s could not be executed; recovery will try again"
-            name, session = task_instance.name, manager.storage.uid
-            log(
-                logging.ERROR,
-                message,
-                name,
-                exc_info=True,
-                action="execute",
-                session=session,
-                instance=name,
-            )
+            self.try_to_execute(manager, task_instance, early=not self.waits_for_cooldown)
         finally:
             connections.close_all()
             self._count(-1)

@@ -12,9 +12,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from triggers import conf
+from triggers.exceptions import SettingsError
+from triggers.limits import options_taken_by
 from triggers.registry import Registry
 
 if TYPE_CHECKING:
@@ -33,6 +37,67 @@ class StorageRegistry(Registry["SessionStorage"]):
         :raises InvalidUid: ``uid`` is no usable session uid.
         """
         return self.get_class(key)(uid, **(options or conf.options_of(key)))
+
+
+def open_session(alias: conf.Alias, uid: str) -> SessionStorage:
+    """The session ``uid`` in the storage that an alias describes.
+
+    :param alias: the entry of ``TRIGGERS``.
+    :param uid: the session's uid.
+    :raises SettingsError: the alias's ``OPTIONS`` do not fit the storage; the error names the
+        alias, and the option if it is one.
+    :raises UnknownBackend: no such storage.
+    :raises InvalidUid: ``uid`` is no usable session uid.
+    """
+    cls = storage_backends.get_class(alias.storage)
+    try:
+        return cls(uid, **alias.options)
+    except SettingsError as error:
+        if type(error) is not SettingsError:  # it says more than a sentence, as MissingPackages
+            raise
+        raise SettingsError(describe_unfit(alias, error)) from error
+    except TypeError as error:
+        if not _is_called_wrong(cls, alias.options):
+            raise
+        raise SettingsError(describe_unfit(alias, error)) from error
+
+
+def describe_unfit(alias: conf.Alias, error: Exception) -> str:
+    """Which option of an alias is wrong, and why.
+
+    :param alias: the entry of ``TRIGGERS``.
+    :param error: what the storage raised when it was constructed.
+    :returns: the place in ``TRIGGERS`` with the reason, for people.
+    """
+    place = f"TRIGGERS[{alias.name!r}]['OPTIONS']"
+    if str(error).startswith(place):
+        return str(error)
+    cls = storage_backends.get_class(alias.storage)
+    wrong = [name for name in alias.options if _fits(cls, alias.options, name)]
+    if len(wrong) == 1:
+        place += f"[{wrong[0]!r}]"
+    reason = str(error)
+    if _is_called_wrong(cls, alias.options):
+        reason += f". The {alias.storage} storage takes: {', '.join(options_taken_by(cls))}."
+    return f"{place}: {reason}"
+
+
+def _fits(cls: type[SessionStorage], options: Mapping[str, Any], left_out: str) -> bool:
+    """Whether a storage can be made with all of these options but one."""
+    try:
+        cls("-", **{name: value for name, value in options.items() if name != left_out})
+    except Exception:  # whatever is wrong with the others, it is not this one alone
+        return False
+    return True
+
+
+def _is_called_wrong(cls: type[SessionStorage], options: Mapping[str, Any]) -> bool:
+    """Whether an option is missing, or one that the storage's ``__init__`` has no parameter for."""
+    try:
+        inspect.signature(cls).bind("-", **options)
+    except TypeError:
+        return True
+    return False
 
 
 storage_backends = StorageRegistry("triggers.storages", "triggers.storages.session.SessionStorage")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Unpack
 
 from triggers.engine import Event, Plan, SessionState, Transition, Verdicts, decide
 from triggers.engine.previewing import Preview
-from triggers.exceptions import StorageUnavailable
+from triggers.exceptions import StorageUnavailable, TriggersError
 from triggers.limits import LimitOptions
 from triggers.locking import session_lock
 from triggers.storages.document import dump_state, load_state, plain
@@ -220,10 +220,27 @@ class BaseTriggerStorage(SessionStorage):
         return self._read()[0]
 
     def _read(self) -> tuple[SessionState, Any]:
-        configs, instances, metas = self._load_from_backend()
-        metas = metas or {}
-        state = load_state(self.uid, configs or {}, instances or {}, metas)
+        loaded = self._load_from_backend()
+        problem = _misshapen(loaded)
+        if problem:
+            raise TypeError(self._wrongly_loaded(problem))
+        configs, instances, metas = (member or {} for member in loaded)
+        try:
+            state = load_state(self.uid, configs, instances, metas)
+        except TriggersError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problem = f"what it returned is not that ({type(error).__name__}: {error})"
+            raise TypeError(self._wrongly_loaded(problem)) from error
         return state, metas.get("revision")
+
+    def _wrongly_loaded(self, problem: str) -> str:
+        place = f"{type(self).__module__}.{type(self).__qualname__}"
+        return (
+            f"{place}._load_from_backend() must return a tuple of three, configurations, instances "
+            "and metadata, each the dict that _serialize() had made of it for _save(), or None if "
+            f"the session was never saved; for session {self.uid!r} {problem}."
+        )
 
     def _store(self, held: _Held) -> None:
         state = held.state
@@ -238,6 +255,25 @@ class BaseTriggerStorage(SessionStorage):
         self._save()
         held.revision = self._metas.get("revision")
         held.dirty = False
+
+
+_MEMBERS = ("configurations", "instances", "metadata")
+
+
+def _misshapen(loaded: Any) -> str:
+    """What is wrong with the shape of what was loaded; empty if it is right."""
+    if not isinstance(loaded, tuple | list):
+        return f"it returned {_described(loaded)}"
+    if len(loaded) != len(_MEMBERS):
+        return f"it returned a {type(loaded).__name__} of {len(loaded)}"
+    for what, member in zip(_MEMBERS, loaded, strict=True):
+        if member and not isinstance(member, Mapping):
+            return f"it returned {_described(member)} as the {what}"
+    return ""
+
+
+def _described(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 class _Held:

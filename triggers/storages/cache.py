@@ -23,7 +23,7 @@ from triggers.engine import SessionState
 from triggers.exceptions import MissingPackages, SettingsError, StorageUnavailable
 from triggers.limits import LimitOptions
 from triggers.storages.base import BaseTriggerStorage, Conflict
-from triggers.storages.whole import due_at
+from triggers.storages.whole import due_at, timer_at
 from triggers.types import Phase
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class CacheStorageBackend(BaseTriggerStorage):
     :param timeout: seconds after the last change until the session expires; ``None``, the
         default, keeps it for ever (unlike the cache's own default of 300 seconds).
     :param limits: see :class:`~triggers.limits.Limits`.
-    :raises SettingsError: ``timeout`` is no number above 0. At the first use: there is no such
-        cache, or it is one that cannot lock.
+    :raises SettingsError: ``timeout`` is no number above 0, or ``cache`` is no string. At the first
+        use: there is no such cache, or it is one that cannot lock.
     """
 
     name = "cache"
@@ -65,6 +65,8 @@ class CacheStorageBackend(BaseTriggerStorage):
             raise SettingsError(
                 f"timeout must be a number of seconds above 0, or None for ever, got {timeout!r}."
             )
+        if not isinstance(cache, str):
+            raise SettingsError(f"cache must be an alias in CACHES, a str, got {cache!r}.")
         self.cache = cache
         self.timeout = timeout
 
@@ -175,7 +177,7 @@ class CacheStorageBackend(BaseTriggerStorage):
             # The tombstone stays: the same message may come a second time much later.
             expires=None if state.phase is Phase.PURGED else self.timeout,
             due=due_at(state),
-            timer=state.timers[0][0] if state.timers else None,
+            timer=timer_at(state),
             changed=None if state.phase is Phase.PURGED else state.clock,
         )
         if not is_saved:

@@ -104,10 +104,12 @@ class DatabaseStorageBackend(SessionStorage):
             raise SettingsError(reason)
         if using not in connections:
             known = ", ".join(connections)
-            raise SettingsError(f"DATABASES has no alias {using!r} (known: {known}).")
+            reason = f"using must be an alias in DATABASES (known: {known}), got {using!r}."
+            raise SettingsError(reason)
         if connections[using].vendor not in DIALECTS:
             known = ", ".join(DIALECTS)
-            reason = f"database {using!r} is {connections[using].vendor}; supported: {known}."
+            vendor = connections[using].vendor
+            reason = f"using names database {using!r}, which is {vendor}; supported: {known}."
             raise SettingsError(reason)
         self.using = using
         self.in_transaction = in_transaction

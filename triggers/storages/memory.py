@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,11 @@ from triggers.engine.plan import EMPTY_PLAN
 from triggers.storages.session import SessionStorage
 from triggers.storages.whole import (
     commit,
-    has_due_timers,
-    is_overdue,
+    due_at,
     select_firings,
     select_instances,
     standing_of,
+    timer_at,
 )
 from triggers.types import Firing, Instance, Phase, Standing
 
@@ -67,25 +67,24 @@ class MemoryStorageBackend(SessionStorage):
 
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> Collection[str]:
-        found: list[str] = []
-        for uid, session in list(cls._sessions.items()):
-            if len(found) == limit:
-                break
-            with session.lock:
-                if is_overdue(session.state, cls(uid, **options)):
-                    found.append(uid)
-        return found
+        return cls._due(limit, due_at, cls("-", **options).now())
 
     @classmethod
     def ticking(cls, limit: int, until: datetime | None, **options: Any) -> Collection[str]:
-        found: list[str] = []
+        return cls._due(limit, timer_at, until or cls("-", **options).now())
+
+    @classmethod
+    def _due(
+        cls, limit: int, moment_of: Callable[[SessionState], datetime | None], until: datetime
+    ) -> list[str]:
+        """Sessions of which this moment is not later than ``until``, the earliest first."""
+        found: list[tuple[datetime, str]] = []
         for uid, session in list(cls._sessions.items()):
-            if len(found) == limit:
-                break
             with session.lock:
-                if has_due_timers(session.state, until or cls(uid, **options).now()):
-                    found.append(uid)
-        return found
+                moment = moment_of(session.state)
+            if moment is not None and moment <= until:
+                found.append((moment, uid))
+        return [uid for _moment, uid in sorted(found)[:limit]]
 
     @classmethod
     def sessions(

@@ -62,14 +62,17 @@ class SessionStorage(ABC):
         :class:`~triggers.limits.Limits`.
     :raises InvalidUid: ``uid`` is no usable session uid.
     :raises SettingsError: a limit is no usable number.
+    :raises TypeError: the class has no ``name``.
     """
 
     name: ClassVar[str]
     """The name under which the storage is registered."""
 
     def __init__(self, uid: str, **limits: Unpack[LimitOptions]) -> None:
+        if not isinstance(getattr(self, "name", None), str) or not self.name:
+            raise TypeError(_nameless(type(self)))
         self.uid = check_uid(uid)
-        self.limits = limits_of(self.name, limits) if limits else DEFAULT_LIMITS
+        self.limits = limits_of(type(self), limits) if limits else DEFAULT_LIMITS
 
     @property
     def payload_limit(self) -> int:
@@ -602,6 +605,15 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     :raises InvalidPayload: it holds something that JSON cannot give back.
     """
     return payload.decode(payload.encode(metadata, what="metadata"))
+
+
+def _nameless(cls: type) -> str:
+    """What to say of a storage class that nobody could look up."""
+    found = getattr(cls, "name", None)
+    return (
+        f"{cls.__module__}.{cls.__qualname__} needs a class attribute 'name', by which workers "
+        f"find the class: a non-empty string, such as name = 'folder'; it is {found!r}."
+    )
 
 
 def _debug_instance(instance: TaskInstance) -> dict[str, Any]:

@@ -70,12 +70,6 @@ def standing_of(state: SessionState) -> Standing:
     return Standing(phase=state.phase, seq=state.seq, changed_at=state.clock, manager=state.manager)
 
 
-def is_overdue(state: SessionState, storage: SessionStorage) -> bool:
-    """Whether recovery has something to do in a whole session."""
-    due = due_at(state)
-    return due is not None and due <= storage.now()
-
-
 def due_at(state: SessionState) -> datetime | None:
     """When recovery has something to do in a whole session, unless something happens before."""
     times = [state.instances[key].due_at for key in state.due]
@@ -83,6 +77,6 @@ def due_at(state: SessionState) -> datetime | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def has_due_timers(state: SessionState, until: datetime) -> bool:
-    """Whether time alone changes something in a whole session until a moment."""
-    return bool(state.timers) and state.timers[0][0] <= until
+def timer_at(state: SessionState) -> datetime | None:
+    """When time alone changes something in a whole session next."""
+    return state.timers[0][0] if state.timers else None

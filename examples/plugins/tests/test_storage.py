@@ -1,7 +1,7 @@
 """The storage keeps every promise that those of ``triggers`` keep, and two of its own."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ from django.conf import settings
 from triggers.exceptions import SettingsError, StorageUnavailable
 from triggers.manager import TriggerManager
 from triggers.storages import storage_backends
-from triggers.testing import StorageContract
+from triggers.testing import StorageContract, frozen_time
 from triggers_example_plugins.storage import DirectoryStorage
 
 
@@ -63,3 +63,24 @@ def test_a_damaged_file_is_named_and_keeps_recovery_from_no_other(
     assert damaged.path.name in caplog.text
     never = datetime(2000, 1, 1, tzinfo=UTC)
     assert DirectoryStorage.sessions(10, unchanged_since=never, **other.options) == []
+
+
+def test_sessions_that_are_due_for_longest_come_first(tmp_path: Path) -> None:
+    options = {"directory": str(tmp_path)}
+    start = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    tasks = {
+        "t_sent": {"after": ["a"], "run": "x.X"},
+        "t_join": {"after": ["a", "b"], "within": "P1D", "run": "x.X"},
+    }
+    for hours in (5, 1, 4, 2, 3):
+        manager = TriggerManager(DirectoryStorage(f"due {hours}", **options))
+        manager.default_task_runner_name = "no-such-runner"
+        with frozen_time(start + timedelta(hours=hours)):
+            manager.update_configuration(tasks)
+            manager.fire("a")
+    first = ["due 1", "due 2", "due 3"]
+    with frozen_time(start + timedelta(days=2)):
+        assert DirectoryStorage.overdue(3, **options) == first
+        assert DirectoryStorage.ticking(3, None, **options) == first
+    until = start + timedelta(days=1, hours=2)
+    assert DirectoryStorage.ticking(9, until, **options) == ["due 1", "due 2"]

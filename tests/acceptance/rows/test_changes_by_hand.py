@@ -74,7 +74,12 @@ def instance_in(new_session: NewSession, status: str) -> TriggerManager:
 
 @pytest.mark.parametrize(
     ("status", "wanted"),
-    [(status, each) for status in POSSIBLE if status != "running" for each in POSSIBLE[status]],
+    [
+        (status, each)
+        for status in POSSIBLE
+        if status != "running"
+        for each in sorted(POSSIBLE[status])
+    ],
 )
 def test_e24_a_status_can_be_changed_by_hand(
     new_session: NewSession, status: str, wanted: str
@@ -90,7 +95,8 @@ def test_e24_a_status_can_be_changed_by_hand(
 
 
 @pytest.mark.parametrize(
-    ("status", "wanted"), [(status, each) for status in IMPOSSIBLE for each in IMPOSSIBLE[status]]
+    ("status", "wanted"),
+    [(status, each) for status in IMPOSSIBLE for each in sorted(IMPOSSIBLE[status])],
 )
 def test_e24_what_the_table_forbids_is_refused_and_changes_nothing(
     new_session: NewSession, status: str, wanted: str

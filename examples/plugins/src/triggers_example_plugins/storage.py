@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack
@@ -87,16 +87,12 @@ class DirectoryStorage(BaseTriggerStorage):
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> list[str]:
         storage = cls("-", **options)
-        now = storage.now()
-        saved_sessions = _saved_in(storage.directory)
-        return [saved["uid"] for saved in saved_sessions if _is_due(saved, now)][:limit]
+        return _due_longest(storage.directory, _due_at, storage.now())[:limit]
 
     @classmethod
     def ticking(cls, limit: int, until: datetime | None, **options: Any) -> list[str]:
         storage = cls("-", **options)
-        moment = until or storage.now()
-        saved_sessions = _saved_in(storage.directory)
-        return [saved["uid"] for saved in saved_sessions if _has_timer(saved, moment)][:limit]
+        return _due_longest(storage.directory, _timer_at, until or storage.now())[:limit]
 
     @classmethod
     def sessions(
@@ -143,17 +139,29 @@ def _read(path: Path) -> Document | None:
     return saved
 
 
-def _is_due(saved: Document, now: datetime) -> bool:
-    """Whether recovery has something to do: for an instance, or for a hook that was not called."""
+def _due_longest(
+    directory: Path, moment_of: Callable[[Document], datetime | None], until: datetime
+) -> list[str]:
+    """Uids of the sessions that are due by a moment, first the one that is due for longest."""
+    dated = ((moment_of(saved), saved["uid"]) for saved in _saved_in(directory))
+    due = ((moment, uid) for moment, uid in dated if moment is not None and moment <= until)
+    return [uid for _moment, uid in sorted(due)]
+
+
+def _due_at(saved: Document) -> datetime | None:
+    """When recovery has something to do: for an instance, or for a hook that was not called."""
     dated = [*saved["instances"].values(), *saved["metas"]["pending"]]
-    moments = (_moment(each["due_at"]) for each in dated)
-    return any(moment is not None and moment <= now for moment in moments)
+    return _earliest(each["due_at"] for each in dated)
 
 
-def _has_timer(saved: Document, until: datetime) -> bool:
-    """Whether time alone changes an instance until a moment."""
-    moments = (_moment(each["timer_at"]) for each in saved["instances"].values())
-    return any(moment is not None and moment <= until for moment in moments)
+def _timer_at(saved: Document) -> datetime | None:
+    """When time alone changes an instance."""
+    return _earliest(each["timer_at"] for each in saved["instances"].values())
+
+
+def _earliest(texts: Iterable[str | None]) -> datetime | None:
+    moments = (_moment(text) for text in texts)
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _moment(text: str | None) -> datetime | None:
