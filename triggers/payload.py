@@ -41,9 +41,12 @@ def encode(value: Mapping[str, Any] | None, *, what: str, limit: int = DEFAULT_L
         if value is None or isinstance(value, Mapping):
             return EMPTY
         raise _not_a_mapping(value, what)
-    if not isinstance(value, Mapping):
+    if isinstance(value, dict):
+        plain: dict[str, Any] = value
+    elif isinstance(value, Mapping):
+        plain = dict(value)
+    else:
         raise _not_a_mapping(value, what)
-    plain = value if isinstance(value, dict) else dict(value)
     try:
         if not _is_simple(plain):
             _check(plain, what)

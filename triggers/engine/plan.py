@@ -95,12 +95,18 @@ class TaskPlan:
         """
         if instance.status is not Status.UNSTARTED:
             return ()
-        taken = instance.taken
-        if self.is_plain:
-            return tuple(name for name in self.names if name not in taken)
+        if not (self.counts or self.fresh or instance.counted):
+            # Each name is taken once. Most tasks are so, and this is asked of every change.
+            taken = instance.taken
+            still_open = tuple([name for name in self.names if name not in taken])
+            return still_open + self.settlings if self.watches else still_open
         found = [name for name in self.names if self._is_open(name, instance)]
-        found += [task + SETTLED for task in self.watches]
-        return tuple(found)
+        return (*found, *self.settlings)
+
+    @property
+    def settlings(self) -> tuple[str, ...]:
+        """Under which names an instance is indexed that waits for tasks to be settled."""
+        return tuple(task + SETTLED for task in self.watches)
 
     def _is_open(self, name: str, instance: Instance) -> bool:
         if name not in instance.taken or name in self.fresh:

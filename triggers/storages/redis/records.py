@@ -75,7 +75,7 @@ def instance_text(record: Instance) -> str:
     """An instance, without its name."""
     # In one expression: this is written as often as firings are decided.
     return (
-        f"{record.status.value}\n{payload.dump(record.taken) if record.taken else payload.EMPTY}\n"
+        f"{record.status}\n{payload.dump(record.taken) if record.taken else payload.EMPTY}\n"
         f"{instant(record.changed_at)}\n"
         f"{'' if record.due_at is None else instant(record.due_at)}\n"
         f"{'' if record.decided_by is None else record.decided_by}\n"

@@ -274,9 +274,12 @@ class RedisStorageBackend(SessionStorage):
                     return None
         if transition.is_empty:
             return transition
-        unsettled = self._unsettled(head, state, transition, now)
-        if unsettled is None:
-            return None
+        unsettled: Mapping[str, Collection[int]] = {}
+        if transition.configured:
+            found = self._unsettled(head, state, transition, now)
+            if found is None:
+                return None
+            unsettled = found
         change = change_of(self.uid, head, state, transition, unsettled)
         if self._server.write("commit", self._wire_key, *change) != b"done":
             return None

@@ -110,7 +110,8 @@ class Writes:
         if self.due.set or self.due.unset:
             member = keys.member_of(self._uid)
             self._add("ZADD", "!due", self.due.of(member))
-            self._add("ZREM", "!due", [f"{member} {what}" for what in self.due.unset])
+            if self.due.unset:
+                self._add("ZREM", "!due", [f"{member} {what}" for what in self.due.unset])
         if self.timers.set or self.timers.unset or lists == "gone":
             self._add("ZADD", keys.TIMERS, self.timers.of())
             self._add("ZREM", keys.TIMERS, self.timers.unset)
@@ -156,7 +157,8 @@ class Writes:
                 self.head[keys.latest_field(trigger)] = seq
             if firing.key is not None:
                 idempotency += (keyed_field(firing.trigger, firing.key), seq)
-        self._add("HSET", keys.IDEMPOTENCY, idempotency)
+        if idempotency:
+            self._add("HSET", keys.IDEMPOTENCY, idempotency)
         for (task, trigger), passed in transition.passed.items():
             if passed:
                 self.head[keys.passed_field(task, trigger)] = str(passed)
@@ -196,7 +198,7 @@ class Writes:
             field = keys.count_field(task)
             self.head[field] = str(max(int(self.head.get(field, 0)), number + 1))
         for (verb, trigger), members in moved.items():
-            self._add(verb, keys.awaited(trigger), members)
+            _put(self.commands, verb, keys.awaited(trigger), members)
 
     def pass_marks(self, transition: Transition) -> None:
         """Write the pending marks that were left, moved or fulfilled."""
@@ -225,8 +227,7 @@ class Writes:
             self._add("SADD", keys.unsettled(task), list(map(str, sorted(numbers))))
 
     def _add(self, verb: str, part: str, arguments: list[str]) -> None:
-        if arguments:
-            _put(self.commands, verb, part, arguments)
+        _put(self.commands, verb, part, arguments)
 
 
 def _put(commands: list[str], verb: str, part: str, arguments: list[str]) -> None:
@@ -275,7 +276,5 @@ def _awaits(plan: Plan, instance: Instance) -> tuple[str, ...]:
 
 
 def newly_watched(state: SessionState, transition: Transition) -> frozenset[str]:
-    """Tasks whose unsettled instances must be kept track of from now on."""
-    if not transition.configured:
-        return frozenset()
+    """Tasks whose unsettled instances must be kept track of under a new configuration."""
     return transition.plan.watched - state.plan.watched
