@@ -19,8 +19,8 @@ help: ## list the targets
 demo: $(VENV)/.runtime ## play the example: applicants whose pages arrive out of order and at once
 	@$(BIN) manage.py demo
 
-# Tests of one module share servers and workers, so they stay together.
-PROCESSES ?= 2
+# Tests of one module share servers and workers, so they stay together. Many of them wait.
+PROCESSES ?= 3
 PARALLEL = --numprocesses=$(PROCESSES) --dist=loadscope
 
 # Coverage starts before pytest, which loads our own pytest plugin before any other.

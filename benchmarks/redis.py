@@ -61,7 +61,12 @@ def run(quick: bool, servers: Servers) -> Iterator[Row]:
     def send(_life: object) -> None:
         plain.apply_async(kwargs=KWARGS)
 
-    more = [
+    general = [
+        Case(name="any: load, compare and swap, begins", do=fire("begun"), limit=LOADS),
+        Case(name="any: load, compare and swap, completes", do=fire("by card"), limit=LOADS),
+        Case(name="for comparison: a script that stores the bytes", do=storing),
+    ]
+    sending = [
         Case(name="begins a join that Celery runs", do=fire("left"), limit=COMPLETES_NOTHING),
         Case(
             name="completes it, and sends the message",
@@ -69,9 +74,6 @@ def run(quick: bool, servers: Servers) -> Iterator[Row]:
             yardstick=APPLY_ASYNC,
             limit=SENDS,
         ),
-        Case(name="any: load, compare and swap, begins", do=fire("begun"), limit=LOADS),
-        Case(name="any: load, compare and swap, completes", do=fire("by card"), limit=LOADS),
-        Case(name="for comparison: a script that stores the bytes", do=storing),
         Case(name="for comparison: apply_async", do=send),
     ]
     with pinned():
@@ -82,7 +84,7 @@ def run(quick: bool, servers: Servers) -> Iterator[Row]:
             lives=20 if quick else 2000,
             limits=LIMITS,
             configuration=CONFIGURATION,
-            more=more,
+            more=[general, sending],
         )
     with app.connection_for_write() as connection:
         connection.default_channel.queue_purge(QUEUE)

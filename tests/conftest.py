@@ -57,3 +57,13 @@ def _servers(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 def redis_url() -> str:
     """Return the address of the Redis of this run; mark the test with ``server("redis")``."""
     return servers.redis_url()
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_outlives_its_test() -> Iterator[None]:
+    """What a test has started and left running (a worker that is lost) is not kept alive."""
+    yield
+    from triggers import heartbeat
+
+    for watched in list(heartbeat._watched.values()):
+        heartbeat.end(watched.attempt)

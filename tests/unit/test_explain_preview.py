@@ -46,6 +46,19 @@ def test_whether_a_session_would_finalize_is_told_where_it_changes(
     assert stored.finalizes == bool(declared), "a preview declares nothing"
 
 
+@pytest.mark.parametrize("declared", [None, True])
+def test_where_the_end_was_fired_already_it_is_told_that_nothing_follows(
+    declared: bool | None,
+) -> None:
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration(TASKS, finalize=declared)
+    manager.fire("sessionFinalized")
+    found = manager.update_configuration({}, finalize=not declared, preview=True)
+    assert (found.finalizes, found.finalized) == (not declared, True)
+    told = ["sessionFinalized was fired already, and is not fired again"]
+    assert [each.text for each in found.outline().lines] == told
+
+
 def test_of_a_session_that_is_not_there_yet_it_is_told_too() -> None:
     manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
     found = manager.update_configuration(TASKS, finalize=True, preview=True)

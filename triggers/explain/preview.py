@@ -112,6 +112,7 @@ class ConfigurationPreview(Explanation):
     :ivar unchanged: tasks that the session has already, exactly so.
     :ivar finalizes: whether the session would fire ``sessionFinalized`` when nothing is left to do;
         ``None``: as before.
+    :ivar finalized: whether ``sessionFinalized`` was fired already; it is not fired again.
     :ivar waiting: the waiting instances of ``replaced``, and what would become of them.
     :ivar unknown: why tasks cannot be run by this process, by name of the task; a worker may know
         what this process does not.
@@ -131,6 +132,7 @@ class ConfigurationPreview(Explanation):
     replaced: tuple[str, ...]
     unchanged: tuple[str, ...]
     finalizes: bool | None = None
+    finalized: bool = False
     waiting: tuple[CarriedOver, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[ReplacementRefusal, ...] = ()
@@ -159,6 +161,7 @@ def foresee(
     for _ in range(_ATTEMPTS):
         foresight = storage.rehearse(event)
         new, replaced, unchanged = _tasks(foresight.before, event)
+        latest = storage.find_firings(latest=True)
         known = foresight.before.configuration.finalizes
         found = ConfigurationPreview(
             uid=storage.uid,
@@ -167,6 +170,7 @@ def foresee(
             replaced=replaced,
             unchanged=unchanged,
             finalizes=event.finalize if event.finalize != known else None,
+            finalized=any(each.trigger == SESSION_FINALIZED for each in latest),
             unknown={name: unknown[name] for name in (*new, *replaced) if name in unknown},
         )
         transition = foresight.transition
@@ -301,7 +305,10 @@ def _lines(found: ConfigurationPreview) -> Iterator[Outline]:
         yield Outline(f"as before: {listed(found.unchanged)}")
     if found.finalizes is not None:
         fires = f"{'fires' if found.finalizes else 'no longer fires'} {SESSION_FINALIZED}"
-        yield Outline(f"from then on the session {fires} when nothing is left to do")
+        text = f"from then on the session {fires} when nothing is left to do"
+        if found.finalized:
+            text = f"{SESSION_FINALIZED} was fired already, and is not fired again"
+        yield Outline(text)
     yield from _changes(found)
     if found.fires:
         yield Outline(f"fired by all this: {listed(found.fires)}")
