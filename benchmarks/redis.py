@@ -61,13 +61,13 @@ def run(quick: bool, servers: Servers) -> Iterator[Row]:
     def send(_life: object) -> None:
         plain.apply_async(kwargs=KWARGS)
 
-    general = [
+    alone = [
+        Case(name="begins a join that Celery runs", do=fire("left"), limit=COMPLETES_NOTHING),
         Case(name="any: load, compare and swap, begins", do=fire("begun"), limit=LOADS),
         Case(name="any: load, compare and swap, completes", do=fire("by card"), limit=LOADS),
         Case(name="for comparison: a script that stores the bytes", do=storing),
     ]
     sending = [
-        Case(name="begins a join that Celery runs", do=fire("left"), limit=COMPLETES_NOTHING),
         Case(
             name="completes it, and sends the message",
             do=fire("right"),
@@ -84,7 +84,7 @@ def run(quick: bool, servers: Servers) -> Iterator[Row]:
             lives=20 if quick else 2000,
             limits=LIMITS,
             configuration=CONFIGURATION,
-            more=[general, sending],
+            more=[alone, sending],
         )
     with app.connection_for_write() as connection:
         connection.default_channel.queue_purge(QUEUE)

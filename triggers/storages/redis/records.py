@@ -137,8 +137,8 @@ def instance_of(name: str, text: str) -> Instance:
         lineage=int(lineage),
         retries=int(retries),
         depth=int(depth),
-        counted=_tuples(counted),
-        told=_tuples(told),
+        counted=_tuples(counted) if counted else {},
+        told=_tuples(told) if told else {},
         timer_at=moment(timer_at) if timer_at else None,
         decided_by=int(decided_by) if decided_by else None,
     )
@@ -200,7 +200,5 @@ def _mapping(value: Mapping[str, Any]) -> str:
 
 
 def _tuples(text: str) -> dict[str, tuple[Any, ...]]:
-    if not text:
-        return {}
     lists = cast(dict[str, list[Any]], loads(text))
     return {name: tuple(items) for name, items in lists.items()}

@@ -7,10 +7,12 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Unpack
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
 from triggers.clock import overridden_time
 from triggers.engine import (
@@ -374,7 +376,21 @@ class RedisStorageBackend(SessionStorage):
 def _default_url() -> str:
     """The address that is meant where none is given."""
     try:
-        configured = getattr(settings, URL_NAME, None)
+        configured = _configured_url()
     except ImproperlyConfigured:  # a script or a test without Django settings
         configured = None
     return configured or os.environ.get(URL_NAME) or DEFAULT_URL
+
+
+@lru_cache(maxsize=1)
+def _configured_url() -> str | None:
+    # Django looks up slowly what is not there, and every message asks.
+    return getattr(settings, URL_NAME, None)
+
+
+def _forget_url(*, setting: str, **_more: object) -> None:
+    if setting == URL_NAME:
+        _configured_url.cache_clear()
+
+
+setting_changed.connect(_forget_url, dispatch_uid="triggers.storages.redis")
