@@ -40,6 +40,8 @@ _watched: dict[str, _Watched] = {}
 _changed = threading.Condition()
 _thread: threading.Thread | None = None
 _wakes_at = 0.0
+_pace = IDLE
+"""The shortest time between two heartbeats of one attempt so far."""
 
 
 def begin(attempt: Attempt) -> None:
@@ -47,12 +49,14 @@ def begin(attempt: Attempt) -> None:
 
     An attempt in a test's transaction, which no other thread can see, is left alone.
     """
-    global _thread
+    global _pace, _thread
     storage = attempt.manager.storage
     if storage.is_confined:
         return
-    next_beat = time.monotonic() + storage.limits.heartbeat
+    pace = storage.limits.heartbeat
+    next_beat = time.monotonic() + pace
     with _changed:
+        _pace = min(_pace, pace)
         _watched[attempt.token] = _Watched(attempt, next_beat)
         if _thread is None or not _thread.is_alive():
             thread = threading.Thread(target=_run, name="triggers-heartbeat", daemon=True)
@@ -80,6 +84,7 @@ def _run() -> None:
 def _wait() -> list[_Watched] | None:
     """Wait until heartbeats are due; ``None`` when the thread may end."""
     global _thread, _wakes_at
+    idle_since: float | None = None
     with _changed:
         while True:
             now = time.monotonic()
@@ -87,11 +92,18 @@ def _wait() -> list[_Watched] | None:
             if due:
                 _wakes_at = 0.0
                 return due
-            idle = not _watched
-            _wakes_at = min((each.next_beat for each in _watched.values()), default=now + IDLE)
-            if not _changed.wait(_wakes_at - now) and idle and not _watched:
-                _thread = None
-                return None
+            if _watched:
+                idle_since = None
+                _wakes_at = min(each.next_beat for each in _watched.values())
+            else:
+                idle_since = now if idle_since is None else idle_since
+                if now - idle_since >= IDLE:
+                    _thread = None
+                    return None
+                # Not longer: an attempt that begins now has its first heartbeat after that, so it
+                # need not wake this thread; most attempts end before.
+                _wakes_at = min(now + _pace, idle_since + IDLE)
+            _changed.wait(_wakes_at - now)
 
 
 def _begin_beat(watched: _Watched) -> None:
