@@ -36,10 +36,10 @@ GROWTH = [
 ]
 ON_REDIS = [
     "begins a join that Celery runs",
-    "completes it, and sends the message",
     "any: load, compare and swap, begins",
     "any: load, compare and swap, completes",
     "a script that stores the bytes",
+    "completes it, and sends the message",
     "apply_async",
 ]
 THROUGHPUT = ["one process", "two processes", "two processes into one session"]
