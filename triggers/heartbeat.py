@@ -42,6 +42,8 @@ _thread: threading.Thread | None = None
 _wakes_at = 0.0
 _pace = IDLE
 """The shortest time between two heartbeats of one attempt so far."""
+_busy_at = 0.0
+"""When an attempt has begun or ended last."""
 
 
 def begin(attempt: Attempt) -> None:
@@ -49,14 +51,14 @@ def begin(attempt: Attempt) -> None:
 
     An attempt in a test's transaction, which no other thread can see, is left alone.
     """
-    global _pace, _thread
+    global _busy_at, _pace, _thread
     storage = attempt.manager.storage
     if storage.is_confined:
         return
-    pace = storage.limits.heartbeat
-    next_beat = time.monotonic() + pace
+    pace, now = storage.limits.heartbeat, time.monotonic()
+    next_beat = now + pace
     with _changed:
-        _pace = min(_pace, pace)
+        _busy_at, _pace = now, min(_pace, pace)
         _watched[attempt.token] = _Watched(attempt, next_beat)
         if _thread is None or not _thread.is_alive():
             thread = threading.Thread(target=_run, name="triggers-heartbeat", daemon=True)
@@ -68,7 +70,9 @@ def begin(attempt: Attempt) -> None:
 
 def end(attempt: Attempt) -> None:
     """Let the lease of an attempt be: it has ended."""
+    global _busy_at
     with _changed:
+        _busy_at = time.monotonic()
         _watched.pop(attempt.token, None)
 
 
@@ -84,7 +88,6 @@ def _run() -> None:
 def _wait() -> list[_Watched] | None:
     """Wait until heartbeats are due; ``None`` when the thread may end."""
     global _thread, _wakes_at
-    idle_since: float | None = None
     with _changed:
         while True:
             now = time.monotonic()
@@ -93,16 +96,14 @@ def _wait() -> list[_Watched] | None:
                 _wakes_at = 0.0
                 return due
             if _watched:
-                idle_since = None
                 _wakes_at = min(each.next_beat for each in _watched.values())
+            elif now - _busy_at >= IDLE:
+                _thread = None
+                return None
             else:
-                idle_since = now if idle_since is None else idle_since
-                if now - idle_since >= IDLE:
-                    _thread = None
-                    return None
                 # Not longer: an attempt that begins now has its first heartbeat after that, so it
                 # need not wake this thread; most attempts end before.
-                _wakes_at = min(now + _pace, idle_since + IDLE)
+                _wakes_at = min(now + _pace, _busy_at + IDLE)
             _changed.wait(_wakes_at - now)
 
 

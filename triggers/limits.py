@@ -111,13 +111,19 @@ def options_taken_by(storage: Any) -> list[str]:
 
     :param storage: the storage's class.
     """
-    own, passes_on = [], False
-    for each in list(inspect.signature(storage).parameters.values())[1:]:
-        if each.kind is inspect.Parameter.VAR_KEYWORD:
-            passes_on = True
-        elif each.kind is not inspect.Parameter.VAR_POSITIONAL:
-            own.append(each.name)
-    return [*own, *_NAMES] if passes_on else own
+    names: dict[str, None] = {}
+    for cls in storage.__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        passes_on = False
+        for each in list(inspect.signature(cls.__init__).parameters.values())[2:]:
+            if each.kind is inspect.Parameter.VAR_KEYWORD:
+                passes_on = True
+            elif each.kind is not inspect.Parameter.VAR_POSITIONAL:
+                names[each.name] = None
+        if not passes_on:
+            return list(names)
+    return list(names | dict.fromkeys(_NAMES))
 
 
 _NAMES = tuple(each.name for each in fields(Limits))

@@ -80,6 +80,19 @@ def inside(storage: SessionStorage) -> Iterator[None]:
 
 
 @contextmanager
+def elsewhere() -> Iterator[None]:
+    """Code in this block is about another instance than the one whose task has led to it.
+
+    What is meant for that task must not end the claim or the report of this one.
+    """
+    token = _is_at_work.set(False)
+    try:
+        yield
+    finally:
+        _is_at_work.reset(token)
+
+
+@contextmanager
 def at_work(storage: SessionStorage) -> Iterator[None]:
     """Code in this block is the task's own: what is meant for the task can be raised in it."""
     token = _is_at_work.set(True)

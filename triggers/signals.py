@@ -18,7 +18,8 @@ those are part of the commit, and recovery repeats them.
 
 An exception in a receiver is logged, and changes nothing else. Only Celery's
 ``SoftTimeLimitExceeded`` is meant for the task, not for the receiver: if a task fires, its call of
-``fire`` raises that too, when what follows the commit is done. A receiver holds up what follows in
+``fire`` raises that too, when what follows the commit is done (not in a transaction of the task's
+own: there Django calls what follows, and logs what it raises). A receiver holds up what follows in
 its thread, the handing on included, so it should be brief.
 
 While nobody is connected, nothing is prepared and nothing is read. With somebody connected, the

@@ -22,7 +22,7 @@ from triggers.attempt import Attempt, AttemptLost, TaskRetry, TaskSkip, claim
 from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
 from triggers.exceptions import CannotRegister, MaxRetriesExceeded
-from triggers.outbox import at_work
+from triggers.outbox import at_work, elsewhere
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
 from triggers.workflows import Condition, Declaration, Trigger, Workflow, define
@@ -189,13 +189,14 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         :raises ValueError: the task's ``expires`` cannot be used.
         """
         expires = _expiry(type(self))
-        attempt = claim(manager, instance, early=early, owner=owner, expires=expires)
-        if attempt is None:
-            return None
-        try:
-            return self._carry_out(manager, attempt, reraise)
-        finally:
-            heartbeat.end(attempt)
+        with elsewhere():
+            attempt = claim(manager, instance, early=early, owner=owner, expires=expires)
+            if attempt is None:
+                return None
+            try:
+                return self._carry_out(manager, attempt, reraise)
+            finally:
+                heartbeat.end(attempt)
 
     def _carry_out(
         self, manager: TriggerManager, attempt: Attempt, reraise: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from triggers.runners import task_runners
 from triggers.storages.redis import RedisStorageBackend
 from triggers.storages.redis.link import Link
 from triggers.storages.redis.scripts import bulk
-from triggers.storages.redis.server import Server
+from triggers.storages.redis.server import Server, server_of
 from triggers.testing.racing import IdleRunner, Recorded
 
 pytestmark = [pytest.mark.server("redis"), pytest.mark.django_db]
@@ -44,10 +45,14 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture
 def link() -> Iterator[Link]:
-    pool = redis.ConnectionPool.from_url(servers.redis_url(), protocol=2, socket_timeout=0.3)
-    made = Link(pool.make_connection(), redis.exceptions, 0.3)
+    made = link_to(servers.redis_url())
     yield made
     made.connection.disconnect()
+
+
+def link_to(url: str) -> Link:
+    pool = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=0.3)
+    return Link(pool.make_connection(), redis.exceptions)
 
 
 def session(url: str, **options: Any) -> TriggerManager:
@@ -135,8 +140,7 @@ def test_what_the_server_refuses_is_the_error_of_redis_py(link: Link) -> None:
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(own_server: Any) -> None:
-    pool = redis.ConnectionPool.from_url(own_server.connection_url, protocol=2, socket_timeout=0.3)
-    link = Link(pool.make_connection(), redis.exceptions, 0.3)
+    link = link_to(own_server.connection_url)
     assert link.ask(message("PING")) == b"PONG"
     with redis.Redis.from_url(own_server.connection_url) as client:
         client.client_pause(600)
@@ -221,6 +225,36 @@ def test_a_server_that_says_nothing_is_an_error_that_says_so() -> None:
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
         with pytest.raises(StorageUnavailable, match="server_timeout"):
             session(url, server_timeout=0.2).fire("p")
+
+
+@pytest.mark.parametrize("what", ["sockets never block", "times are longer"])
+def test_where_the_system_cannot_watch_the_time_python_does(
+    own_server: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "sockets never block":  # as under gevent
+        monkeypatch.setattr("triggers.storages.redis.link.os.get_blocking", lambda _number: False)
+    else:
+        monkeypatch.setattr("triggers.storages.redis.link.socket.SO_RCVTIMEO", 1_000_000)
+    link = link_to(own_server.connection_url)
+    assert link.ask(message("PING")) == b"PONG"
+    assert link.connection._sock.gettimeout() == 0.3
+    with redis.Redis.from_url(own_server.connection_url) as client:
+        client.client_pause(600)
+    with pytest.raises(redis.exceptions.TimeoutError):
+        link.ask(message("EVAL", "return 1", "0"))
+
+
+def test_a_timeout_in_the_url_counts(own_server: Any) -> None:
+    manager = session(f"{own_server.connection_url}?socket_timeout=0.2", server_timeout=2)
+    manager.update_configuration(EVERY)
+    with redis.Redis.from_url(own_server.connection_url) as client:
+        client.client_pause(700)
+    # Each try waits that long; together they go on for as long as the limit says.
+    assert manager.fire("p").seq == 1
+    [link] = server_of(manager.storage.url, 2)._idle
+    wanted = struct.pack("@ll", 0, 200_000)
+    option = link.connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, len(wanted))
+    assert 190_000 <= struct.unpack("@ll", option)[1] <= 210_000
 
 
 @pytest.mark.parametrize(

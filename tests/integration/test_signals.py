@@ -36,6 +36,7 @@ from triggers.clock import frozen_time
 from triggers.manager import TriggerManager
 from triggers.models import DeferredFiring
 from triggers.runners import task_runners
+from triggers.runners.threads import ThreadingTaskRunner
 from triggers.signals import (
     LONGEST_CHAIN,
     FiredTrigger,
@@ -516,6 +517,23 @@ def test_before_and_after_the_task_it_is_only_logged(
     assert manager.storage["t_x#0"].metadata["result"] == {"noticed": False}
     [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert "SoftTimeLimitExceeded" in record.getMessage()
+
+
+@pytest.mark.parametrize("when", ["t_in#0 running", "t_in#0 finished", "t_in"])
+def test_what_concerns_another_instance_does_not_end_its_claim_or_its_report(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    inner = {"after": ["inside"], "run": Recorded.name, "using": "synchronous"}
+    outer = {"after": ["a"], "run": NoticesInTime.name, "using": "threading"}
+    manager.update_configuration({"t_x": outer, "t_in": inner})
+    with out_of_time(when):
+        manager.fire("a")
+        ThreadingTaskRunner.join_all(10)
+    assert manager.storage["t_in#0"].status == "finished"
+    assert manager.storage["t_x#0"].status == "finished"
+    [record] = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "run_out_of_time" in record.getMessage()
 
 
 class OutOfTimeManager(TriggerManager):

@@ -318,7 +318,8 @@ class TestBursts:
         assert session.statuses() == {"t_x#0": "scheduled"}
 
     def test_a_time_runs_when_the_burst_is_over(self) -> None:
-        session = a_task(after=[{"elapsed": "PT8S", "since": "page"}], **self.BURST)
+        raw = {"elapsed": "PT8S", "since": "page"}
+        session = a_task(after=[raw, "never"], **self.BURST)
         fire_at(session, 0, "page")
         fire_at(session, 3, "page")
         part = ready(session).parts[0]
@@ -327,6 +328,9 @@ class TestBursts:
         session.tick(6)
         part = ready(session).parts[0]
         assert part.text == "PT8S since page: on 2026-11-21T12:00:11Z"
+        session.tick(9)
+        part = ready(session).parts[0]
+        assert (part.holds, part.since, part.text) == (True, None, "PT8S since page: over")
 
 
 class TestSettled:

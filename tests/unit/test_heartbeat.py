@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -244,6 +245,34 @@ def test_the_thread_ends_when_there_is_nothing_to_watch_over_and_begins_again(
     [another] = threads()
     assert another is not thread
     worker.end(failing)
+
+
+def test_attempts_that_end_before_their_first_heartbeat_wake_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    woken: list[None] = []
+
+    def work() -> None:
+        _manager, worker = working(lease=40, heartbeat=10)
+        worker.end(failing)
+
+    for thread in threads():
+        with heartbeat._changed:
+            heartbeat._busy_at = -math.inf
+            heartbeat._changed.notify_all()
+        thread.join(PATIENCE)
+    monkeypatch.setattr(heartbeat, "_pace", heartbeat.IDLE)
+    monkeypatch.setattr(heartbeat, "_wakes_at", 0.0)
+    monkeypatch.setattr(heartbeat._changed, "notify_all", lambda: woken.append(None))
+    work()
+    # The thread has begun with the first, and then sleeps until it might have to beat.
+    deadline = time.monotonic() + PATIENCE
+    while not heartbeat._wakes_at:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(3):
+        work()
+    assert woken == []
 
 
 def test_the_thread_does_not_keep_the_process_from_ending() -> None:

@@ -428,6 +428,20 @@ def test_a_timeout_that_libpq_gets_elsewhere_is_enough(monkeypatch: pytest.Monke
     assert [check_id for check_id, _message in found(setting)] == ["triggers.W003"]
 
 
+def test_of_a_storage_that_adds_options_all_are_known() -> None:
+    class Sharded(DatabaseStorageBackend):
+        name = "sharded"
+
+        def __init__(self, uid: str, *, shard: int = 0, lease: float = 5, **options: Any) -> None:
+            super().__init__(uid, lease=lease, **options)
+
+    with pytest.raises(SettingsError, match="did you mean 'using'") as caught:
+        Sharded("s", usin="x")
+    taken = str(caught.value).rpartition("It takes: ")[2].rstrip(".").split(", ")
+    assert taken[:4] == ["shard", "lease", "using", "in_transaction"]
+    assert len(taken) == len(set(taken))
+
+
 def test_an_unknown_option_is_named_with_the_one_that_was_meant() -> None:
     with pytest.raises(SettingsError, match=r"has no option 'laese'; did you mean 'lease'\?"):
         MemoryStorageBackend("s", laese=10)  # type: ignore[call-arg]  # misspelled on purpose

@@ -137,7 +137,8 @@ class Parts:
             )
             if part.holds:
                 known = facts.time_of(facts.taken[source])
-                part = replace(part, since=max(known, part.since or known))
+                since = None if condition.source_rests else max(known, part.since or known)
+                part = replace(part, since=since)
             return replace(part, firings=(*self._held(source), *part.firings))
         held = self._held(name, condition.fresh)
         have = sum(each.counts for each in held)
@@ -229,6 +230,8 @@ class Parts:
             text, since = length, self.begun
         elif holds:
             text, since = f"{length}: over since {moment(due)}", due
+            if condition.rests:  # and since the burst is over, of which nothing is left to be seen
+                text, since = f"{length}: over", None
         else:
             text, since = f"{length}: on {moment(due)}", facts.time_of(facts.taken[name])
         held = self._held(name)

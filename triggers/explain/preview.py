@@ -112,7 +112,8 @@ class ConfigurationPreview(Explanation):
     :ivar unchanged: tasks that the session has already, exactly so.
     :ivar finalizes: whether the session would fire ``sessionFinalized`` when nothing is left to do;
         ``None``: as before.
-    :ivar finalized: whether ``sessionFinalized`` was fired already; it is not fired again.
+    :ivar finalized: whether ``sessionFinalized`` was fired already, so that it is not fired again;
+        looked up only if ``finalizes`` is not ``None``.
     :ivar waiting: the waiting instances of ``replaced``, and what would become of them.
     :ivar unknown: why tasks cannot be run by this process, by name of the task; a worker may know
         what this process does not.
@@ -161,15 +162,15 @@ def foresee(
     for _ in range(_ATTEMPTS):
         foresight = storage.rehearse(event)
         new, replaced, unchanged = _tasks(foresight.before, event)
-        latest = storage.find_firings(latest=True)
-        known = foresight.before.configuration.finalizes
+        declares = event.finalize != foresight.before.configuration.finalizes
+        latest = storage.find_firings(latest=True) if declares else ()
         found = ConfigurationPreview(
             uid=storage.uid,
             at=None,
             new=new,
             replaced=replaced,
             unchanged=unchanged,
-            finalizes=event.finalize if event.finalize != known else None,
+            finalizes=event.finalize if declares else None,
             finalized=any(each.trigger == SESSION_FINALIZED for each in latest),
             unknown={name: unknown[name] for name in (*new, *replaced) if name in unknown},
         )

@@ -8,6 +8,7 @@ layers that redis-py has in between take as long as the server does.
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import socket
 import ssl
@@ -30,16 +31,14 @@ class Link:
 
     :param connection: of redis-py, speaking RESP2.
     :param errors: where the exceptions of redis-py are.
-    :param timeout: seconds after which sending or reading gives up.
     """
 
-    __slots__ = ("_errors", "_timeout", "client", "commits", "connection")
+    __slots__ = ("_errors", "client", "commits", "connection")
 
-    def __init__(self, connection: Any, errors: ModuleType, timeout: float) -> None:
+    def __init__(self, connection: Any, errors: ModuleType) -> None:
         # Typed as anything: redis-py leaves methods of its connections untyped.
         self.connection = connection
         self._errors = errors
-        self._timeout = timeout
         self.client = bulk(secrets.token_hex(8))
         self.commits = 0
 
@@ -70,26 +69,29 @@ class Link:
             raise answer
         return answer
 
+    def send(self, message: bytes) -> None:
+        """Send a message whose answers :meth:`next_answer` reads.
+
+        :raises RedisError: (of redis-py) why it could not be sent.
+        """
+        try:
+            self._send(message)
+        except OSError as error:
+            self.connection.disconnect()
+            raise self._broken(error) from error
+
     def _send(self, message: bytes) -> Any:
         """Send a message, and return the socket on which its answer comes."""
-        wire = self.connection._sock or self.connected()
-        wire.sendall(message)
-        return wire
-
-    def connected(self) -> Any:
-        """The socket, connected.
-
-        :raises RedisError: (of redis-py) why there is none.
-        """
         wire: Any = self.connection._sock
         if wire is None:
             self.connection.connect()
             wire = self.connection._sock
-            _leave_time_to_system(wire, self._timeout)
+            _leave_time_to_system(wire)
+        wire.sendall(message)
         return wire
 
     def next_answer(self) -> Any:
-        """The next answer to what was sent with redis-py, which may be a list.
+        """The next answer to what was sent, which may be a list.
 
         :raises RedisError: (of redis-py) it is an error, or cannot be read.
         """
@@ -134,16 +136,24 @@ class Link:
         return broken
 
 
-def _leave_time_to_system(wire: socket.socket, seconds: float) -> None:
+def _leave_time_to_system(wire: socket.socket) -> None:
     """Let the system watch the time: Python would ask it before each call whether to make it.
 
-    Elsewhere than on Linux, and under TLS, Python goes on to watch it. See ``SO_RCVTIMEO`` in
-    socket(7): when time is up, a call fails with ``EAGAIN``.
+    See ``SO_RCVTIMEO`` in socket(7): when time is up, a call fails with ``EAGAIN``. A signal makes
+    it begin anew, and so does each part of a long message. Python goes on to watch it under TLS,
+    elsewhere than on Linux, and where sockets never block, as with gevent.
     """
-    if sys.platform == "linux" and not isinstance(wire, ssl.SSLSocket):
-        whole = math.floor(seconds)
-        # None at all would mean for ever.
-        limit = struct.pack("@ll", whole, max(1, math.floor((seconds - whole) * 1_000_000)))
+    timeout = wire.gettimeout()
+    if timeout is None or sys.platform != "linux" or isinstance(wire, ssl.SSLSocket):
+        return
+    whole = math.floor(timeout)
+    # None at all would mean for ever.
+    limit = struct.pack("@ll", whole, max(1, math.floor((timeout - whole) * 1_000_000)))
+    try:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        wire.settimeout(None)
+    except OSError:  # where a time has 64 bits and a long has 32
+        return
+    wire.settimeout(None)
+    if not os.get_blocking(wire.fileno()):
+        wire.settimeout(timeout)

@@ -109,8 +109,7 @@ class Server:
         messages = [b"*%d\r\n%b" % (len(each), b"".join(map(bulk, each))) for each in commands]
 
         def attempt(link: Link, _again: bool) -> list[Any]:
-            link.connected()
-            link.connection.send_packed_command([b"".join(messages)])
+            link.send(b"".join(messages))
             answers = [self._answer(link) for _ in messages]
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -120,7 +119,7 @@ class Server:
         return self._persistently(attempt)
 
     def _linked(self) -> Link:
-        return Link(self._pool.make_connection(), self._errors, self._timeout)
+        return Link(self._pool.make_connection(), self._errors)
 
     def _answer(self, link: Link) -> Any:
         """The next answer, or the error that it is, so that the others can be read as well."""
