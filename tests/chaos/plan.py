@@ -225,7 +225,7 @@ class Plan:
         passes = point.passes(self.workload)
         if point.passes is _beats:
             # So far apart that no task dies of it again and again.
-            first = 1 if "before" in point.name else BEATS_APART // 2 + 1
+            first = 1 if "before" in point.name else min(BEATS_APART // 2 + 1, passes)
             return list(range(first, max(passes, first + 1), BEATS_APART))[:size]
         if point.who == "recovery":
             # How often these are passed depends on the other faults, so the first passes count.
