@@ -127,8 +127,9 @@ def is_watched(manager: TriggerManager) -> bool:
 def follow_up(manager: TriggerManager, transition: Transition) -> None:
     """Do what is to be done after a commit.
 
-    :raises SoftTimeLimitExceeded: (Celery's) the time of the task is up that has led to the commit
-        and still runs. All was done or tried by then, and what has failed is left to recovery.
+    :raises celery.exceptions.SoftTimeLimitExceeded: the time of the task is up that has led to
+        the commit and still runs. All was done or tried by then, and what has failed is left to
+        recovery.
     """
     failures = [tell(manager, transition)]
     failures += [_dispatch(manager, transition, key) for key in transition.scheduled]
