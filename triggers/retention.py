@@ -120,7 +120,7 @@ class _Run:
                     self.batch, after=after, unchanged_since=since, **alias.options
                 )
             except NotImplementedError:
-                self._count(unlisted=(*self.purged.unlisted, alias.name))
+                self._tell(replace(self.purged, unlisted=(*self.purged.unlisted, alias.name)))
                 return
             if not uids:
                 break
@@ -134,13 +134,13 @@ class _Run:
                         raise
                     message = "Session %r could not be purged; the others go on"
                     log(logging.ERROR, message, uid, exc_info=True, action="purge", session=uid)
-                    self._count(failed=self.purged.failed + 1)
+                    self._tell(replace(self.purged, failed=self.purged.failed + 1))
                     continue
                 failures = 0
                 if done:
-                    self._count(sessions=self.purged.sessions + 1)
+                    self._tell(replace(self.purged, sessions=self.purged.sessions + 1))
                 else:
-                    self._count(kept=self.purged.kept + 1)
+                    self._tell(replace(self.purged, kept=self.purged.kept + 1))
         if isinstance(storage, DatabaseStorageBackend):
             self._remove_configurations(storage)
 
@@ -158,15 +158,15 @@ class _Run:
         if self.dry_run:
             unused = Configuration.objects.using(storage.using).filter(created_at__lt=before)
             count = unused.filter(session__isnull=True).count()
-            self._count(configurations=self.purged.configurations + count)
+            self._tell(replace(self.purged, configurations=self.purged.configurations + count))
             return
         while removed := remove_unused_configurations(
             storage.using, before, self.batch, storage.limits.server_timeout
         ):
-            self._count(configurations=self.purged.configurations + removed)
+            self._tell(replace(self.purged, configurations=self.purged.configurations + removed))
 
-    def _count(self, **counts: int | tuple[str, ...]) -> None:
-        self.purged = replace(self.purged, **counts)  # type: ignore[arg-type]  # by name
+    def _tell(self, purged: Purged) -> None:
+        self.purged = purged
         if self.progress is not None:
             self.progress(self.purged)
 

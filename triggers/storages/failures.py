@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import Any, TypeVar
 
 from django.db.utils import Error as DatabaseError
@@ -61,7 +60,8 @@ def persistently(
     :raises StorageUnavailable: it failed for another reason, or until the time was up.
     """
     deadline = time.monotonic() + timeout
-    for failures in count(1):
+    failures = 0
+    while True:
         try:
             return attempt()
         except DatabaseError as error:
@@ -74,9 +74,9 @@ def persistently(
                 raise unavailable(error) from error
             if is_lost:
                 connection.close()
+        failures += 1
         # Full jitter, so that those who met once do not meet again.
         time.sleep(random.uniform(0, min(0.002 * 2 ** min(failures, 10), _LONGEST_PAUSE)))
-    raise AssertionError("the last attempt returns or raises")  # pragma: no cover  # for mypy
 
 
 def _was_overtaken(error: DatabaseError) -> bool:

@@ -104,7 +104,7 @@ class Writes:
         change: dict[str, Any] = {}
         # These come first: a server that is full refuses a script only before it has written.
         head_fields = [each for pair in self.head.items() for each in pair]
-        first = self.removals
+        first = [*self.removals]
         _put(first, "HSET", "", head_fields)
         _put(first, "HSET", keys.BODY, self.body)
         if self.due.set or self.due.unset:
