@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -94,9 +95,7 @@ def _chord() -> float:
         requests = [_request_of(channel.client.rpop(QUEUE)) for _part in parts]
         for request in requests:
             # What a worker calls when a task has returned.
-            done = lambda request=request: app.backend.mark_as_done(  # noqa: E731
-                request.id, None, request=request
-            )
+            done = partial(app.backend.mark_as_done, request.id, None, request=request)
             seconds, _result = _timed(done)
             spent += seconds
         if channel.queue_purge(QUEUE) != 1:

@@ -1,10 +1,9 @@
-"""The table that people read, and the same figures for programs."""
+"""The table that people read, on a terminal and in the documentation."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,12 +29,6 @@ def render(rows: Sequence[Row]) -> Table:
         ends = following is not None and following.benchmark != row.benchmark
         table.add_row(*_cells(row), style=_STYLES.get(row.verdict), end_section=ends)
     return table
-
-
-def as_json(rows: Iterable[Row], about: Mapping[str, Any]) -> str:
-    """The rows, and what they were measured on."""
-    plain = [{**asdict(row), "verdict": row.verdict} for row in rows]
-    return json.dumps({"about": about, "rows": plain}, indent=2, ensure_ascii=False)
 
 
 def as_rst(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.measure import Comparison, Row
+from benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,6 +111,29 @@ def test_what_cannot_run_is_named_and_the_others_run() -> None:
     assert done.returncode == 0, done.stderr
     assert any(line.startswith("memory  ") for line in squeezed(done.stdout))
     assert "postgresql was left out: postgresql does not answer" in done.stdout
+
+
+def test_one_whose_process_dies_is_named_and_the_others_run(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'sqlite' in sys.orig_argv and 'memory' not in sys.orig_argv:\n"
+        "    os._exit(7)\n"
+    )
+    done = run("memory", "sqlite", "--quick", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert any(line.startswith("memory  ") for line in squeezed(done.stdout))
+    assert "sqlite failed: its process ended with status 7" in done.stdout
+
+
+def test_a_report_stays_the_same_on_its_way_between_processes() -> None:
+    figures = Comparison(ours=1, base=2, ratio=0.5, low=0.4, high=0.6)
+    report = Report(
+        rows=[Row(benchmark="b", case="c", figures=figures, limit=1.5, note="n")],
+        about={"pinned": True},
+        servers={"redis": "7.0.15"},
+        left_out={"d": "no server"},
+        failed={"e": "ValueError"},
+    )
+    assert Report.from_json(report.as_json()) == report
 
 
 def test_an_unknown_name_is_refused_and_the_known_ones_are_listed() -> None:
