@@ -356,6 +356,19 @@ class WorkerLost(TriggersError, RuntimeError):
         )
 
 
+class NotSent(TriggersError, ConnectionError):
+    """A runner could not hand an instance on for now, as its broker does not answer.
+
+    A runner raises it when it has said so in the log. Recovery tries again a minute later.
+
+    :ivar instance: name of the instance.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+        super().__init__(f"{instance} was not sent, and the log says why; recovery sends it later.")
+
+
 class StorageUnavailable(TriggersError, ConnectionError):
     """The storage's server did not do its part; nothing of this operation was stored.
 

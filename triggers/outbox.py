@@ -18,6 +18,7 @@ from triggers.changes import Changes, StatusChange
 from triggers.engine import Pending, Transition
 from triggers.engine.recovering import Done
 from triggers.engine.state import InstanceKey
+from triggers.exceptions import NotSent
 from triggers.logging import Action, Fields, is_shown, log
 from triggers.runners import task_runners
 from triggers.types import FireResult, Status
@@ -124,20 +125,22 @@ def is_watched(manager: TriggerManager) -> bool:
     return is_shown(logging.INFO) or signals.is_heard(type(manager))
 
 
-def follow_up(manager: TriggerManager, transition: Transition) -> None:
+def follow_up(manager: TriggerManager, transition: Transition) -> list[InstanceKey]:
     """Do what is to be done after a commit.
 
+    :returns: the instances that could not be handed on, as their broker does not answer.
     :raises celery.exceptions.SoftTimeLimitExceeded: the time of the task is up that has led to
         the commit and still runs. All was done or tried by then, and what has failed is left to
         recovery.
     """
-    failures = [tell(manager, transition)]
-    failures += [_dispatch(manager, transition, key) for key in transition.scheduled]
-    failures.append(fulfil(manager, transition.pending))
+    told = tell(manager, transition)
+    handed = {key: _dispatch(manager, transition, key) for key in transition.scheduled}
+    fulfilled = fulfil(manager, transition.pending)
     if _is_at_work.get():
-        for failure in failures:
+        for failure in (told, *handed.values(), fulfilled):
             if failure is not None and signals.is_time_up(failure):
                 raise failure
+    return [key for key, failure in handed.items() if isinstance(failure, NotSent)]
 
 
 def tell(manager: TriggerManager, transition: Transition) -> Exception | None:
@@ -260,6 +263,8 @@ def _dispatch(
         instance = manager.storage.present_written(transition, key)
         name = manager.runner_name(instance.config)
         task_runners.get(name).run(manager, instance)
+    except NotSent as error:
+        return error
     except Exception as error:
         message = "Runner %r did not take %s; recovery will send it again"
         about = fields(manager, "dispatch", instance_name)

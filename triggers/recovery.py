@@ -14,7 +14,7 @@ from functools import partial
 
 from triggers import conf
 from triggers.engine import Pending, Transition
-from triggers.engine.recovering import Recover
+from triggers.engine.recovering import Recover, Unsent
 from triggers.logging import Fields, log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.outbox import follow_up, fulfil
@@ -31,6 +31,7 @@ class Recovered:
     :ivar sessions: how many sessions had something to recover.
     :ivar decided: deferred firings decided.
     :ivar sent: instances handed to a runner again.
+    :ivar unsent: instances that were to be sent, but their broker does not answer.
     :ivar marks: hooks and cascades carried out.
     :ivar failed: sessions whose recovery raised; the reason is in the log.
     """
@@ -38,6 +39,7 @@ class Recovered:
     sessions: int = 0
     decided: int = 0
     sent: int = 0
+    unsent: int = 0
     marks: int = 0
     failed: int = 0
 
@@ -45,6 +47,7 @@ class Recovered:
         self.sessions += other.sessions
         self.decided += other.decided
         self.sent += other.sent
+        self.unsent += other.unsent
         self.marks += other.marks
         self.failed += other.failed
         return self
@@ -114,13 +117,15 @@ def _recover_session(total: Recovered, alias: conf.Alias, uid: str) -> None:
 
 def _resend(manager: TriggerManager, found: Recovered, alias: conf.Alias | None) -> Recovered:
     transition = manager.storage.transact(_recover(manager))
-    manager.storage.when_committed(partial(_carry_out, manager, transition, alias))
     found.sent = len(list(transition.scheduled))
     found.marks = len(transition.pending)
+    manager.storage.when_committed(partial(_carry_out, manager, transition, alias, found))
     return found
 
 
-def _carry_out(manager: TriggerManager, transition: Transition, alias: conf.Alias | None) -> None:
+def _carry_out(
+    manager: TriggerManager, transition: Transition, alias: conf.Alias | None, found: Recovered
+) -> None:
     _tell_of_lost_workers(manager, transition)
     # A hook belongs to the manager that left its mark, which need not be the session's.
     theirs: dict[str, list[Pending]] = {}
@@ -128,9 +133,13 @@ def _carry_out(manager: TriggerManager, transition: Transition, alias: conf.Alia
         name = manager.name if alias is None else mark.data["manager"]
         theirs.setdefault(name, []).append(mark)
     # What is the session's own first: another manager may not even be known here.
-    follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
+    unsent = follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
     for name, marks in theirs.items():
         fulfil(manager_of(name, manager.storage, alias), marks)
+    if unsent:
+        found.sent -= len(unsent)
+        found.unsent += len(unsent)
+        manager.apply(Unsent(sends={key: transition.instances[key].sends for key in unsent}))
 
 
 def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> None:

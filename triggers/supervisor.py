@@ -63,6 +63,7 @@ class Passed:
             "deferred firings decided": recovered.decided,
             "hooks and cascades": recovered.marks,
             "sessions failed": fired.failed + recovered.failed,
+            "not sent": recovered.unsent,
             "outages": self.outages,
         }
         return ", ".join(f"{number} {what}" for what, number in counts.items())

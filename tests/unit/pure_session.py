@@ -272,7 +272,7 @@ def read(whole: SessionState, reads: Reads, part: SessionState) -> None:
 
 
 def _read_instances(whole: SessionState, keys: list[InstanceKey], part: SessionState) -> None:
-    part.instances.update((key, whole.instances[key]) for key in keys)
+    part.instances.update((key, whole.instances[key]) for key in keys if key in whole.instances)
     found = ((each.timer_at, key) for key, each in part.instances.items() if each.timer_at)
     part.timers = sorted(found)
 

@@ -22,9 +22,10 @@ from triggers.engine import (
 )
 from triggers.engine.by_hand import Annotate, Clone, Create, Replay, SetStatus, SkipFailed
 from triggers.engine.configuring import Configure
+from triggers.engine.draft import RESEND_AFTER
 from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Fail, Finish, Retry, Skip
-from triggers.engine.recovering import Done, Recover
+from triggers.engine.recovering import Done, Recover, Unsent
 from triggers.engine.rules import MOST_CASCADES
 from triggers.exceptions import (
     ConfigurationError,
@@ -349,6 +350,23 @@ def test_a_task_that_would_reserve_a_name_in_use_is_refused() -> None:
     assert session.state == before
     session.do(Fire(trigger="order:paid"))
     assert session.statuses() == {"t_x#0": "scheduled"}
+
+
+def test_what_could_not_be_sent_again_does_not_count_as_sent() -> None:
+    session = Session(t_x={"after": ["a"]}, t_y={"after": ["a"]}, t_z={"after": ["a"]})
+    session.do(Fire(trigger="a"))
+    session.now = NOW + RESEND_AFTER
+    session.do(Recover())
+    keys: list[tuple[str, int]] = [("t_x", 0), ("t_y", 0), ("t_z", 0)]
+    session.now += 2 * RESEND_AFTER
+    session.do(Recover())
+    session.start("t_z")
+    transition = session.do(Unsent(sends={keys[0]: 2, keys[1]: 1, keys[2]: 2}))
+    assert list(transition.instances) == [keys[0]], "another was sent since, or runs"
+    back = session.state.instances[keys[0]]
+    assert (back.sends, back.due_at) == (1, session.now + RESEND_AFTER)
+    assert not transition.scheduled
+    assert session.do(Unsent(sends={keys[0]: 0})).is_empty
 
 
 def test_recovery_takes_what_is_due_and_nothing_else() -> None:

@@ -16,7 +16,7 @@ from triggers.engine.by_hand import Annotate, Clone, Create, SetStatus
 from triggers.engine.configuring import Configure
 from triggers.engine.events import Fire, Tick
 from triggers.engine.lifecycle import Claim, Finish
-from triggers.engine.recovering import Done, Recover
+from triggers.engine.recovering import Done, Recover, Unsent
 from triggers.exceptions import ConfigurationError
 from triggers.types import BY_HAND, FireResult, Status
 
@@ -508,6 +508,7 @@ EVENTS: list[tuple[str, Callable[[PureSession], Event]]] = [
     ),
     ("tick", lambda session: Tick()),
     ("recover", lambda session: Recover()),
+    ("not sent", lambda session: Unsent(sends={("t_x", 0): 1})),
     ("done", lambda session: Done(ref="nothing")),
     ("create", lambda session: Create(task="t_other")),
     ("clone", lambda session: Clone(key=("t_other", 0))),

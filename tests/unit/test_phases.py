@@ -15,7 +15,7 @@ from triggers.engine.configuring import Configure
 from triggers.engine.events import Fire, Tick
 from triggers.engine.lifecycle import Claim, Extend, Fail, Finish, Retry
 from triggers.engine.phases import Cancel, Close, Purge
-from triggers.engine.recovering import Done, Recover
+from triggers.engine.recovering import Done, Recover, Unsent
 from triggers.exceptions import IdempotencyConflict, SessionClosed
 from triggers.types import FireResult, Phase, Status
 
@@ -351,7 +351,10 @@ def test_a_purged_session_knows_no_idempotency_key_any_more() -> None:
         ended.do(Fire(trigger="a", key="k"))
 
 
-@pytest.mark.parametrize("event", [Tick(), Recover(), Done(ref="cascade:t_x#0:finished")])
+LATE = [Tick(), Recover(), Unsent(sends={("t_x", 0): 1}), Done(ref="cascade:t_x#0:finished")]
+
+
+@pytest.mark.parametrize("event", LATE)
 def test_whoever_comes_late_finds_nothing_in_a_purged_session(event: Event) -> None:
     ended = session()
     ended.fire("a")

@@ -129,7 +129,7 @@ DATABASE_TAKES = (
             "database",
             {"using": "nope"},
             "['using']",
-            "using must be an alias in DATABASES (known: default, ",
+            "using must be an alias in DATABASES (known: default",
         ),
         ("database", {"using": 7}, "['using']", "got 7."),
         (

@@ -68,7 +68,7 @@ class Run(Subcommand):
 
     def _once(self, using: str | None) -> None:
         done = supervisor.look(using)
-        failed = done.fired.failed + done.recovered.failed
+        failed = done.fired.failed + done.recovered.failed + done.recovered.unsent
         if failed:
             raise CommandError(f"{done}. The log says why.")
         self.stdout.write(f"Done: {done}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,6 +56,36 @@ class Recover(Event):
                 _send_again(draft, key, instance)
         come_to_rest(draft)
         return conclude(draft, outcome=tuple(taken))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsent(Event):
+    """Recovery could not hand these instances on; soon it tries again, as if it had not tried.
+
+    :ivar sends: how often each counts as sent, with the time that failed. One that was sent by
+        somebody else meanwhile is left as it is.
+    """
+
+    sends: Mapping[InstanceKey, int]
+    hooks: Hooks = NO_HOOKS
+    gives_way = True
+
+    @property
+    def can_wait(self) -> bool:
+        return True
+
+    def reads(self, plan: Plan) -> Reads:
+        return Reads(instances=tuple(self.sends))
+
+    def apply(self, draft: Draft) -> Transition:
+        for key, sends in self.sends.items():
+            instance = draft.instances.get(key) or draft.state.instances.get(key)
+            if instance is None or instance.status is not Status.SCHEDULED:
+                continue
+            if instance.sends == sends > 0:
+                due_at = draft.present + RESEND_AFTER
+                draft.put(instance.but(due_at=due_at, sends=sends - 1))
+        return conclude(draft)
 
 
 @dataclass(frozen=True, kw_only=True)

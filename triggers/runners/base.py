@@ -35,6 +35,8 @@ class BaseTaskRunner(ABC):
         and recovery calls it again later; so it may also be called more than once for one
         instance, of which :meth:`~triggers.runners.base.BaseTaskRunner.execute` lets only the
         first in.
+
+        :raises NotSent: a broker does not answer, which was logged; this call does not count.
         """
 
     def resolve(self, name: str) -> TriggerTask:

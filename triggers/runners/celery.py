@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import current_app
 
 from triggers.engine.draft import LONGEST_COUNTDOWN
-from triggers.exceptions import UnknownTask
+from triggers.exceptions import NotSent, UnknownTask
 from triggers.logging import Fields, log
 from triggers.runners.base import BaseTaskRunner
 from triggers.runners.celery_broker import BROKER_ERRORS, broker_of
@@ -39,7 +39,10 @@ class CeleryTaskRunner(BaseTaskRunner):
     """Seconds after a failure for which this process leaves sending to recovery."""
 
     def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
-        """Send an instance's message; that the broker does not answer is logged, not raised."""
+        """Send an instance's message.
+
+        :raises NotSent: the broker does not answer, or did not just now; the log says why.
+        """
         # An instance that was not started in time fails, where handlers see it, and so is not
         # dropped by the broker, where nobody does: a message must not expire.
         options: dict[str, Any] = {"serializer": "json", "expires": None}
@@ -72,17 +75,27 @@ class CeleryTaskRunner(BaseTaskRunner):
             "session": manager.storage.uid,
             "instance": task_instance.name,
         }
+        broker = broker_of(app, self.publish_timeout, self.pause)
         try:
-            is_tried = broker_of(app, self.publish_timeout, self.pause).publish(send)
+            is_tried = broker.publish(send)
         except BROKER_ERRORS as error:
             message = (
-                "The broker does not answer (%s: %s), so %s was not sent, and nothing is for %g s; "
-                "recovery sends it"
+                "The broker %s does not answer (%s: %s), so %s was not sent, and nothing is for "
+                "%g s; recovery sends it"
             )
-            args = (type(error).__name__, error, task_instance.name, self.pause)
-            log(logging.ERROR, message, *args, **about)
+            reason = (type(error).__name__, error)
+            log(
+                logging.ERROR,
+                message,
+                broker.address,
+                *reason,
+                task_instance.name,
+                self.pause,
+                **about,
+            )
             log(logging.DEBUG, "How the broker failed", exc_info=True, **about)
-            return
+            raise NotSent(task_instance.name) from error
         if not is_tried:
             message = "%s was not sent, as the broker did not answer just now; recovery sends it"
             log(logging.WARNING, message, task_instance.name, **about)
+            raise NotSent(task_instance.name)

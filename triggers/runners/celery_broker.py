@@ -31,6 +31,8 @@ class Broker:
 
     The connections are its own, since those of the app wait without limit.
 
+    :ivar address: where it is, without the password.
+
     :param timeout: seconds that one publishing may take, about.
     :param pause: seconds for which nothing is tried after it has failed.
     """
@@ -41,6 +43,7 @@ class Broker:
         # Half for connecting and half for what follows, so that both together keep the time.
         self._step = timeout / 2
         connection = _impatient(app, self._step)
+        self.address = connection.as_uri()
         limit = app.conf.broker_pool_limit
         self._connections = connection.Pool(limit=limit)
         self._producers = ProducerPool(self._connections, limit=limit)

@@ -312,7 +312,7 @@ class DatabaseStorageBackend(SessionStorage):
             known = known.__cause__
         return isinstance(known, DatabaseError) and is_transient(known)
 
-    def when_committed(self, do: Callable[[], None]) -> None:
+    def when_committed(self, do: Callable[[], object]) -> None:
         after_commit(do, self.using)
 
     def acquire_lock(self) -> AbstractContextManager[Any]:
