@@ -547,10 +547,10 @@ class TriggerManager(AsyncMethods):
             if not isinstance(error, SessionClosed):
                 about["trigger"] = str(error.trigger)
             log(logging.ERROR, "A deferred firing was dropped: %s", error, **about)
-            # At once, for it may have been all that a closed session was waiting for.
+            # At once, for it may have been all that held up the session's end.
             with self.storage.transaction():
                 self.storage.drop_deferred(ref)
-                self.apply(Tick())
+                self.apply(Tick(stirs=True))
             return None
         if transition is None:
             return None

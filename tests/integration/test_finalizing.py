@@ -104,6 +104,43 @@ def test_a_closed_session_waits_for_what_was_fired_before_and_is_undecided(alias
 
 
 @on_every_database
+@pytest.mark.parametrize("last", ["a", "b"])
+def test_an_open_session_waits_for_what_was_fired_before_and_is_undecided(
+    alias: str, last: str
+) -> None:
+    manager = new_session(alias)
+    ref = leave_undecided(manager, last, alias)
+    manager.fire("a")
+    assert fired(manager) == ["a", "t_x"]
+    manager.decide_deferred(ref)
+    assert fired(manager) == ["a", "t_x", last, SESSION_FINALIZED, "t_close"]
+
+
+@on_every_database
+def test_what_one_transaction_fires_and_then_ends_is_decided_before_the_end(alias: str) -> None:
+    manager = TriggerManager(DatabaseStorageBackend(uuid4().hex, using=alias))
+    manager.update_configuration(TASKS)
+    manager.fire("a")
+    with transaction.atomic(using=alias):
+        manager.fire("b")
+        manager.update_configuration({}, finalize=True)
+    assert fired(manager) == ["a", "t_x", "b", SESSION_FINALIZED, "t_close"]
+
+
+@on_every_database
+def test_a_firing_that_turns_out_to_be_impossible_does_not_hold_up_an_open_session(
+    alias: str,
+) -> None:
+    manager = new_session(alias)
+    ref = leave_undecided(manager, "t_y:failed", alias)
+    manager.update_configuration({"t_y": {"after": ["a"], "run": Recorded.name}})
+    manager.fire("a")
+    assert fired(manager) == ["a", "t_x", "t_y"]
+    assert manager.decide_deferred(ref) is None
+    assert fired(manager) == ["a", "t_x", "t_y", SESSION_FINALIZED, "t_close"]
+
+
+@on_every_database
 def test_a_firing_that_turns_out_to_be_impossible_holds_nothing_up(alias: str) -> None:
     manager = new_session(alias)
     ref = leave_undecided(manager, "t_y:failed", alias)

@@ -422,6 +422,20 @@ class TestOthers:
             session.finish("t_x#0")
         session.configure(t_x={"after": ["b"], "unless": ["a", "u"]})
 
+    @pytest.mark.parametrize("status", ["scheduled", "running", "failed"])
+    def test_what_has_begun_is_not_deprived_by_a_detour_either(self, status: str) -> None:
+        session = PureSession(t_x={"after": ["a"]})
+        session.fire("a", n=1)
+        if status == "running":
+            session.start("t_x#0")
+        elif status == "failed":
+            session.fail("t_x#0")
+        session.configure(t_x={"after": ["c"]})
+        assert gets(session, "t_x#0") == {"a": 1}
+        refused = refusal(session, t_x={"after": ["c"], "unless": ["a"]})
+        assert f"t_x#0 ({status}) took kwargs of a; those of 'unless' reach no task" in str(refused)
+        assert gets(session, "t_x#0") == {"a": 1}
+
     def test_kwargs_given_by_hand_reach_the_task_in_any_case(self) -> None:
         session = PureSession(t_x={"after": ["a"]})
         session.do(Create(task="t_x", given=("a",), kwargs='{"a": {"n": 1}}'))

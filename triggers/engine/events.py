@@ -52,6 +52,7 @@ def decide(
     draft = Draft(state, now, event.hooks, verdicts)
     pass_time(draft, event.until or now)
     draft.is_deferred = event.deferred
+    draft.is_stirred |= event.deferred or event.stirs
     return event.apply(draft)
 
 
@@ -82,6 +83,9 @@ class Event(ABC):
 
     deferred: bool = False
     """Whether it was recorded before, and is decided now."""
+
+    stirs: bool = False
+    """Whether the session may come to its end with it, even if it changes nothing."""
 
     @property
     def firings(self) -> int:
@@ -228,9 +232,11 @@ class Tick(Event):
 
     :ivar until: the moment; ``None`` means the present. The session's time moves on to what was
         due by then, not further.
+    :ivar stirs: something is gone that may have held up the session's end.
     """
 
     until: datetime | None = None
+    stirs: bool = False
     hooks: Hooks = NO_HOOKS
     gives_way = True
 

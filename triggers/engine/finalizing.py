@@ -1,7 +1,7 @@
 """When a session says that it is finalized: once, as soon as nothing is left to do in it.
 
-In an open session, that is when every task has instances, and all of them are resolved. In one
-that was closed, nothing comes in from outside any more; so what was never begun, and what waits
+In an open session, that is when every task has instances, all of them are resolved, and no firing
+that was committed is still to be decided. In one that was closed, nothing comes in from outside any more; so what was never begun, and what waits
 for ever, is not waited for, but whatever goes on by itself is. Tasks that wait for the end
 themselves do not count in either.
 
@@ -63,7 +63,11 @@ def _is_over(draft: Draft) -> bool:
     if not _are_settled(draft, own):
         return False
     _see(draft, unsettled=_unread(draft, tasks, own), marks=state.deferred is None)
-    return _are_settled(draft, tasks) and not _pending(draft, ("cascade",))
+    return (
+        _are_settled(draft, tasks)
+        and not _pending(draft, ("cascade",))
+        and not _defers_others(draft)
+    )
 
 
 def _has_run_out(draft: Draft) -> bool:
@@ -83,7 +87,7 @@ def _has_run_out(draft: Draft) -> bool:
         draft.latest(SESSION_FINALIZED)
         or any(key not in draft.instances for key in ongoing)
         or _pending(draft)
-        or (state.deferred or 0) > draft.is_deferred
+        or _defers_others(draft)
     )
 
 
@@ -120,6 +124,11 @@ def _pending(draft: Draft, kinds: Collection[str] | None = None) -> bool:
         mark.ref not in draft.done and (kinds is None or mark.kind in kinds)
         for mark in draft.state.pending.values()
     )
+
+
+def _defers_others(draft: Draft) -> bool:
+    """Whether firings are still to be decided, beside the one that is decided now."""
+    return (draft.state.deferred or 0) > draft.is_deferred
 
 
 def _see(draft: Draft, **wanted: Any) -> None:

@@ -220,8 +220,11 @@ def must_see_begun(task: TaskPlan, known: TaskPlan) -> bool:
 
 
 def turned_names(task: TaskPlan, known: TaskPlan) -> frozenset[str]:
-    """The names whose kwargs reached a task, and of which it now asks in ``unless`` only."""
-    return known.config.after & bars(task)
+    """The names whose kwargs may have reached a task, and of which it now asks in ``unless`` only.
+
+    An instance may hold one that the task has asked for before, under a configuration long gone.
+    """
+    return bars(task) - bars(known)
 
 
 def bars(task: TaskPlan) -> frozenset[str]:
