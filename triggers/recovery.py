@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from triggers import conf
 from triggers.engine import Pending, Transition
 from triggers.engine.recovering import Recover, Unsent
+from triggers.exceptions import InstanceNotFound
 from triggers.logging import Fields, log
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.outbox import follow_up, fulfil
@@ -139,7 +141,8 @@ def _carry_out(
     if unsent:
         found.sent -= len(unsent)
         found.unsent += len(unsent)
-        manager.apply(Unsent(sends={key: transition.instances[key].sends for key in unsent}))
+        with suppress(InstanceNotFound):  # the session was purged meanwhile
+            manager.apply(Unsent(sends={key: transition.instances[key].sends for key in unsent}))
 
 
 def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> None:

@@ -30,6 +30,7 @@ from triggers.engine.rules import MOST_CASCADES
 from triggers.exceptions import (
     ConfigurationError,
     IdempotencyConflict,
+    InstanceNotFound,
     InvalidTransition,
     InvalidTrigger,
 )
@@ -350,6 +351,11 @@ def test_a_task_that_would_reserve_a_name_in_use_is_refused() -> None:
     assert session.state == before
     session.do(Fire(trigger="order:paid"))
     assert session.statuses() == {"t_x#0": "scheduled"}
+
+
+def test_an_instance_that_a_whole_session_has_not_is_named() -> None:
+    with pytest.raises(InstanceNotFound, match=r"t_x#7.*the session has no such instance"):
+        decide(Clone(key=("t_x", 7)), SessionState(), NOW)
 
 
 def test_what_could_not_be_sent_again_does_not_count_as_sent() -> None:

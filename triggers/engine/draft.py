@@ -28,6 +28,7 @@ from triggers.engine.state import (
 )
 from triggers.engine.transitions import check_transition
 from triggers.engine.verdicts import NO_VERDICTS, Verdicts
+from triggers.exceptions import InstanceNotFound
 from triggers.types import BY_HAND, Firing, Instance, Status
 
 RESEND_AFTER = timedelta(minutes=1)
@@ -200,9 +201,14 @@ class Draft:
         return any(mark.kind == "cascade" for mark in self.pending)
 
     def instance(self, key: InstanceKey) -> Instance:
-        """An instance as this decision sees it."""
+        """An instance as this decision sees it.
+
+        :raises InstanceNotFound: the session has no such instance.
+        """
         found = self.instances.get(key) or self.state.instances.get(key)
         if found is None:
+            if self.state.is_whole:
+                raise InstanceNotFound(f"{key[0]}#{key[1]}", "the session has no such instance")
             raise MustSeeMore(Reads(instances=(key,)))
         return found
 

@@ -44,6 +44,7 @@ def decide(
     :raises MustSeeMore: the state lacks something; add it, and decide again.
     :raises Unjudged: a filter must be asked; decide again with its verdict.
     :raises SessionClosed: the session does not take this event any more.
+    :raises InstanceNotFound: it is about an instance that a session, read as a whole, has not.
     """
     if state.phase in event.refused_when:
         raise SessionClosed(state.phase.value)

@@ -1,9 +1,9 @@
 """When a session says that it is finalized: once, as soon as nothing is left to do in it.
 
 In an open session, that is when every task has instances, all of them are resolved, and no firing
-that was committed is still to be decided. In one that was closed, nothing comes in from outside any more; so what was never begun, and what waits
-for ever, is not waited for, but whatever goes on by itself is. Tasks that wait for the end
-themselves do not count in either.
+that was committed is still to be decided. In one that was closed, nothing comes in from outside any
+more; so what was never begun, and what waits for ever, is not waited for, but whatever goes on by
+itself is. Tasks that wait for the end themselves do not count in either.
 
 Each decision looks at this when it is at rest, and asks the storage only if what it has changed
 itself leaves nothing over. So what that costs does not grow with the session.
