@@ -68,17 +68,21 @@ def _setuptools() -> int:
         return 0
 
 
-def run(*command: object, cwd: Path, status: int = 0) -> str:
-    """Run a command outside the checkout, without its settings; return what it printed."""
-    inherited = {
+def environment() -> dict[str, str]:
+    """What a process outside the checkout inherits."""
+    return {
         name: value
         for name, value in os.environ.items()
         if name != "DJANGO_SETTINGS_MODULE" and not name.startswith(("PYTHON", "TRIGGERS_"))
     }
+
+
+def run(*command: object, cwd: Path, status: int = 0) -> str:
+    """Run a command outside the checkout, without its settings; return what it printed."""
     done = subprocess.run(
         [str(each) for each in command],
         cwd=cwd,
-        env=inherited,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -120,12 +124,15 @@ def files_of_wheel(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
 
 
-def install_alone(wheel: Path, folder: Path) -> Path:
-    """Install a wheel by pip with what it depends on, and nothing else; return the interpreter."""
+def install_alone(wheel: Path, folder: Path, *, extra: str = "") -> Path:
+    """Install a wheel by pip with what it depends on, and nothing else; return the interpreter.
+
+    :param extra: an extra to install with it.
+    """
     python = _environment(folder, with_pip=True)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "--quiet")
     try:
-        run(*pip, "install", wheel, cwd=folder)
+        run(*pip, "install", f"{wheel}[{extra}]" if extra else wheel, cwd=folder)
     except AssertionError as error:
         if not any(each in str(error) for each in ("NewConnectionError", "No matching distri")):
             raise

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from tests import servers
 from tests.docs import snippets
-from tests.packaging.distributions import run
+from tests.packaging.distributions import environment, run
 from tests.servers import ROOT
 
 SETTINGS = """
@@ -111,3 +114,58 @@ def test_a_new_project_on_sqlite_checks_migrates_fires_runs_and_explains(
     assert "t_ship#0" in manage("triggers", "explain", "order:42")
     # No broker answers there, and nothing but the worker would need one.
     assert "no issues" in manage("check", "--deploy", "--tag", "triggers")
+
+
+SETTINGS_OF_CELERY = """
+TRIGGERS = {{
+    "default": {{"STORAGE": "redis", "OPTIONS": {{"url": "{url}", "prefix": "{prefix}"}}}},
+}}
+CELERY_BROKER_URL = "{url}"
+CELERY_BROKER_TRANSPORT_OPTIONS = {{"global_keyprefix": "{prefix}"}}
+"""
+
+CELERY = """
+import os
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
+
+FIRE_AND_WAIT = (
+    FIRE[: FIRE.index("ThreadingTaskRunner.join_all")].replace(
+        "from triggers.runners import ThreadingTaskRunner\n", "import time\n"
+    )
+    + """
+until = time.monotonic() + 60
+while manager.storage["t_ship#0"].status != "finished" and time.monotonic() < until:
+    time.sleep(0.1)
+print(manager.storage["t_ship#0"].status)
+"""
+)
+
+
+@pytest.mark.server("redis")
+def test_the_extra_for_redis_brings_all_that_a_worker_on_redis_needs(
+    python_with_redis: Path, project: Path
+) -> None:
+    settings = SETTINGS_OF_CELERY.format(url=servers.redis_url(), prefix=f"installed-{uuid4().hex}")
+    with (project / "shop" / "settings.py").open("a") as file:
+        file.write(settings)
+    (project / "shop" / "celery.py").write_text(CELERY)
+    (project / "shop" / "__init__.py").write_text("from shop.celery import app\n")
+    command = [str(python_with_redis), "-m", "celery", "-A", "shop", "worker", "--pool", "solo"]
+    with (project / "log").open("w") as log:
+        worker = subprocess.Popen(
+            command, cwd=project, env=environment(), stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            said = run(
+                python_with_redis, "manage.py", "shell", "--command", FIRE_AND_WAIT, cwd=project
+            )
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    assert said.splitlines()[-1] == "finished", (project / "log").read_text()
