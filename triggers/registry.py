@@ -10,6 +10,7 @@ name are an error wherever it shows, and never a matter of which was installed f
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -18,6 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from class_registry.entry_points import EntryPointClassRegistry
+from django.apps import apps
 from django.utils.module_loading import import_string
 
 from triggers.exceptions import UnknownBackend
@@ -33,11 +35,13 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
 
     :param group: the entry point group, such as ``triggers.storages``.
     :param base: import path of the class that every registered class must extend.
+    :param usual: import path of the subclass of it that is meant to be extended, if there is one.
     """
 
-    def __init__(self, group: str, base: str) -> None:
+    def __init__(self, group: str, base: str, usual: str = "") -> None:
         super().__init__(group)
         self._base = base
+        self._extended = f"{usual} (or {base})" if usual else base
         self._registered: dict[str, type] = {}
         self._found: dict[str, type] = {}
         self._known: dict[str, list[EntryPoint]] | None = None
@@ -57,16 +61,21 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
 
         :param cls: the class; it extends the registry's base class and has a ``name``.
         :returns: the class.
-        :raises UnknownBackend: it has no ``name``, does not extend the base class, or the name
-            belongs to another class.
+        :raises UnknownBackend: it has no ``name``, does not extend the base class, lacks a method
+            that it must have, or the name belongs to another class.
         """
         name = getattr(cls, "name", None)
-        place = _place(cls)
+        place = place_of(cls)
         if not isinstance(name, str) or not name:
             reason = f"{place} cannot be registered: give it a class attribute 'name'."
             raise UnknownBackend(self.group, name, reason)
         if not self._fits(cls):
-            reason = f"{place} cannot be registered in {self.group}: it must extend {self._base}."
+            reason = (
+                f"{place} cannot be registered in {self.group}: it must extend {self._extended}."
+            )
+            raise UnknownBackend(self.group, name, reason)
+        if lacking := _lacking(cls):
+            reason = f"{place} cannot be registered in {self.group}: it is abstract; {lacking}"
             raise UnknownBackend(self.group, name, reason)
         other = self._registered.get(name)
         if other is None and name in self._entry_points():
@@ -97,7 +106,7 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
 
         :param key: the name of the class.
         :raises UnknownBackend: there is none, or more than one; its entry point cannot be loaded;
-            the class is of the wrong kind, or has another ``name``.
+            the class is of the wrong kind, lacks a method, or has another ``name``.
         """
         found = self._found.get(key)
         if found is None:
@@ -126,7 +135,7 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
     def broken_plugins(self) -> Iterator[UnknownBackend]:
         """What is wrong with the entry points of other distributions; imports what they name."""
         for name, points in sorted(self._entry_points().items()):
-            if len(points) == 1 and points[0].value.partition(".")[0] == _OWN_PACKAGE:
+            if len(points) == 1 and _is_own(points[0]):
                 continue
             try:
                 self.get_class(name)
@@ -163,16 +172,21 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
         points = self._entry_points()[key]
         if len(points) > 1:
             claims = _texts(points)
+            if len(points) > sum(map(_is_own, points)) > 0:
+                remedy = f"This name is {_OWN_PACKAGE}' own, so rename the other"
+            else:
+                remedy = "Uninstall all of these distributions but one, or rename"
             reason = (
                 f"{key!r} in {self.group} is declared more than once: by {' and '.join(claims)}. "
-                "Uninstall all of these distributions but one, or rename: both the entry point "
-                "and the class attribute 'name'."
+                f"{remedy}: both the entry point and the class attribute 'name'."
             )
             raise UnknownBackend(self.group, key, reason, claims)
         [point] = points
         try:
             found = _load(point)
         except _CannotLoad as error:
+            if _is_own(point) and apps.ready and not apps.is_installed(_OWN_PACKAGE):
+                raise self._not_installed(point) from error.__cause__
             raise self._unusable(point, str(error)) from error.__cause__
         problem = self._problem(found, key)
         if problem:
@@ -185,14 +199,15 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
         if not isinstance(found, type):
             return f"it stands for {found!r}, which is no class."
         if not self._fits(found):
-            return f"{_place(found)} must extend {self._base}."
+            return f"{place_of(found)} must extend {self._extended}."
         name = getattr(found, "name", None)
         if name != key:
             return (
-                f"the class attribute 'name' of {_place(found)} is {name!r}, and workers look a "
+                f"the class attribute 'name' of {place_of(found)} is {name!r}, and workers look a "
                 f"class up by that: set name = {key!r}, or rename the entry point."
             )
-        return ""
+        lacking = _lacking(found)
+        return f"{place_of(found)} is abstract; {lacking}" if lacking else ""
 
     def _fits(self, cls: Any) -> bool:
         return isinstance(cls, type) and issubclass(cls, import_string(self._base))
@@ -205,12 +220,20 @@ class Registry(EntryPointClassRegistry, Generic[T]):  # type: ignore[misc]  # th
         )
         return UnknownBackend(self.group, point.name, reason, _texts([point]))
 
+    def _not_installed(self, point: EntryPoint) -> UnknownBackend:
+        """What our own classes that need models ask for."""
+        reason = (
+            f"{point.name!r} in {self.group} needs the Django app {_OWN_PACKAGE!r}: add "
+            f"{_OWN_PACKAGE!r} to INSTALLED_APPS, and run 'manage.py migrate'."
+        )
+        return UnknownBackend(self.group, point.name, reason, _texts([point]))
+
     def _taken(self, name: str, cls: type, other: type) -> UnknownBackend:
         points = self._entry_points().get(name, [])
         by = f", by {' and '.join(_texts(points))}" if points else ""
         reason = (
-            f"{_place(cls)} cannot be registered as {name!r} in {self.group}: the name belongs to "
-            f"{_place(other)}{by}. Give one of them another class attribute 'name'."
+            f"{place_of(cls)} cannot be registered as {name!r} in {self.group}: the name belongs "
+            f"to {place_of(other)}{by}. Give one of them another class attribute 'name'."
         )
         return UnknownBackend(self.group, name, reason, _texts(points))
 
@@ -234,7 +257,7 @@ def _load(point: EntryPoint) -> Any:
         reason = f"{module_name!r} needs the module {missing!r}, which is not installed."
         raise _CannotLoad(reason) from error
     except Exception as error:  # whatever a module does when it is imported
-        raised = f"{type(error).__name__}: {error}"
+        raised = f"{type(error).__name__}: {error}".rstrip(".: ")
         reason = f"importing {module_name!r} raised {raised}."
         raise _CannotLoad(reason) from error
     try:
@@ -242,6 +265,19 @@ def _load(point: EntryPoint) -> Any:
     except AttributeError as error:
         reason = f"the module {module_name!r} has no {attribute!r}."
         raise _CannotLoad(reason) from error
+
+
+def _is_own(point: EntryPoint) -> bool:
+    return point.value.partition(".")[0] == _OWN_PACKAGE
+
+
+def _lacking(cls: type) -> str:
+    """What a class must still have before objects can be made of it; empty if it has all."""
+    if not inspect.isabstract(cls):
+        return ""
+    methods: frozenset[str] = getattr(cls, "__abstractmethods__", frozenset())
+    *others, last = [f"{name}()" for name in sorted(methods)]
+    return f"write {' and '.join(filter(None, [', '.join(others), last]))}."
 
 
 def _described(point: EntryPoint) -> str:
@@ -255,11 +291,16 @@ def _texts(points: Sequence[EntryPoint]) -> tuple[str, ...]:
     return tuple(sorted(map(_described, points)))
 
 
-def _place(cls: Any) -> str:
+def place_of(cls: Any) -> str:
+    """Where a class is defined, for people.
+
+    :param cls: the class.
+    :returns: its module and its name, with dots; of something else, its ``repr``.
+    """
     name = getattr(cls, "__qualname__", None)
     return repr(cls) if name is None else f"{cls.__module__}.{name}"
 
 
 def _is_same(cls: type, other: type) -> bool:
     """Whether these are one class, perhaps from before and after its module was loaded again."""
-    return cls is other or (_place(cls) == _place(other) and "<locals>" not in cls.__qualname__)
+    return cls is other or (place_of(cls) == place_of(other) and "<locals>" not in cls.__qualname__)

@@ -7,9 +7,10 @@ and an idempotency key that was used in it is never taken for a new one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from triggers import conf
 from triggers.engine.phases import Purge
@@ -17,11 +18,12 @@ from triggers.exceptions import StorageUnavailable
 from triggers.logging import log
 from triggers.models import Configuration
 from triggers.recovery import manager_of
+from triggers.registry import place_of
 from triggers.rounds import aliases
 from triggers.storages import storage_backends
 from triggers.storages.configurations import remove_unused_configurations
 from triggers.storages.database import DatabaseStorageBackend
-from triggers.storages.session import SessionStorage
+from triggers.storages.session import SessionStorage, present_of
 from triggers.types import Phase
 
 CONFIGURATIONS_KEPT = timedelta(days=7)
@@ -71,7 +73,8 @@ def purge(
     :param progress: is told after each session what was done so far; by default nobody is.
     :param dry_run: change nothing, only count. Each session is read for that.
     :returns: what was done; in a dry run, what would be.
-    :raises TypeError: ``older_than`` is no timedelta.
+    :raises TypeError: ``older_than`` is no timedelta; or a storage lists its sessions wrongly, so
+        that this would never end.
     :raises ValueError: it is not longer than zero, or ``batch`` is below 1.
     :raises SettingsError: there is no such alias.
     :raises StorageUnavailable: a storage was down; what was purged before that is.
@@ -112,19 +115,27 @@ class _Run:
         self._known.add(same)
         backend = storage_backends.get_class(alias.storage)
         storage: SessionStorage = backend("-", **alias.options)
-        since = storage.now() - self.older_than
+        since = present_of(storage) - self.older_than
         after, failures = "", 0
+        page: Collection[str] = ()
         while True:
+            before = page
             try:
-                uids = backend.sessions(
+                page = backend.sessions(
                     self.batch, after=after, unchanged_since=since, **alias.options
                 )
             except NotImplementedError:
                 self._tell(replace(self.purged, unlisted=(*self.purged.unlisted, alias.name)))
                 return
-            if not uids:
+            if problem := _mislisted(page, before):
+                raise TypeError(
+                    f"{place_of(backend)}.sessions() must return a list of "
+                    "at most `limit` uids, in order of uid (or another order that stays), "
+                    f"beginning after the uid `after`; for after={after!r} {problem}."
+                )
+            if not page:
                 break
-            for uid in uids:
+            for uid in page:
                 after = uid
                 try:
                     done = self._purge(backend(uid, **alias.options), alias, since)
@@ -169,6 +180,15 @@ class _Run:
         self.purged = purged
         if self.progress is not None:
             self.progress(self.purged)
+
+
+def _mislisted(page: Any, before: Collection[str]) -> str:
+    """What is wrong with a page of uids that comes after another one; empty if it is right."""
+    if isinstance(page, str) or not isinstance(page, Collection):
+        return f"it returned {page!r}"
+    known = set(before)
+    again = next((uid for uid in page if uid in known), None)
+    return "" if again is None else f"it returned {again!r}, which was on the page before"
 
 
 def _may_be_purged(storage: SessionStorage, since: datetime) -> bool:

@@ -270,6 +270,7 @@ def _runner(runner: Any) -> Iterator[None]:
 
 # -- caches that cannot keep sessions --------------------------------------------------------------
 
+IN_THREADS = {"STORAGE": "cache", "RUNNER": "threading"}
 BACKENDS = "django.core.cache.backends"
 UNFIT = {
     "locmem": {"BACKEND": f"{BACKENDS}.locmem.LocMemCache"},
@@ -289,7 +290,7 @@ def test_a_cache_that_cannot_lock_is_refused_by_a_check_and_at_use(
     alias: str, settings: Any
 ) -> None:
     settings.CACHES = {"default": UNFIT["dummy"], **UNFIT}
-    settings.TRIGGERS = {"default": {"STORAGE": "cache", "OPTIONS": {"cache": alias}}}
+    settings.TRIGGERS = {"default": {**IN_THREADS, "OPTIONS": {"cache": alias}}}
     storage = CacheStorageBackend("x", **conf.get_alias().options)
     uses: list[Callable[[], object]] = [
         lambda: list(storage),
@@ -313,7 +314,7 @@ def test_a_cache_that_cannot_lock_is_refused_by_a_check_and_at_use(
 
 
 def test_a_cache_that_is_not_there_is_named(settings: Any) -> None:
-    settings.TRIGGERS = {"default": {"STORAGE": "cache", "OPTIONS": {"cache": "nowhere"}}}
+    settings.TRIGGERS = {"default": {**IN_THREADS, "OPTIONS": {"cache": "nowhere"}}}
     with pytest.raises(SettingsError, match=r"CACHES\['nowhere'\] cannot be used") as caught:
         list(CacheStorageBackend("x", cache="nowhere"))
     assert "(there are: 'default'" in str(caught.value)
@@ -325,7 +326,7 @@ def test_a_cache_that_is_not_there_is_named(settings: Any) -> None:
 def test_the_check_asks_no_server(alias: str, settings: Any) -> None:
     place = {**settings.CACHES[alias], "LOCATION": "redis://127.0.0.1:1/0"}
     settings.CACHES = {**settings.CACHES, alias: place}
-    settings.TRIGGERS = {"default": {"STORAGE": "cache", "OPTIONS": {"cache": alias}}}
+    settings.TRIGGERS = {"default": {**IN_THREADS, "OPTIONS": {"cache": alias}}}
     assert run_checks(tags=["triggers"]) == []
 
 

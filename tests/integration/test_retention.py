@@ -288,6 +288,56 @@ def test_a_storage_that_is_down_ends_it() -> None:
         purge(QUARTER, "hurt")
 
 
+class Mislisting(MemoryStorageBackend):
+    """A storage whose pages are those that a test wants."""
+
+    name = "retention-mislisting"
+
+    page: Any = None
+    calls: list[str] = []
+
+    @classmethod
+    def sessions(cls, limit: int, *, after: str = "", **options: Any) -> Any:
+        cls.calls.append(after)
+        assert len(cls.calls) < 10, "this would never end"
+        if cls.page == "ignores after":
+            return super().sessions(limit)
+        if cls.page == "begins at after":
+            found = super().sessions(10_000)
+            return [uid for uid in found if uid >= after][:limit]
+        return cls.page
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ("ignores after", "for after='s1' it returned 's0', which was on the page before"),
+        ("begins at after", "for after='s1' it returned 's1', which was on the page before"),
+        ("s0", "for after='' it returned 's0'"),
+        (None, "for after='' it returned None"),
+        (7, "for after='' it returned 7"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_pages_that_would_come_again_and_again_are_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, page: Any, problem: str, dry_run: bool
+) -> None:
+    storage_backends.register(Mislisting)
+    monkeypatch.setattr(Mislisting, "page", page)
+    monkeypatch.setattr(Mislisting, "calls", [])
+    settings.TRIGGERS = {"default": {"STORAGE": Mislisting.name}}
+    for n in range(3):
+        get_trigger_manager(f"s{n}").fire("b")  # nothing in it is done, so it stays
+    try:
+        with pytest.raises(TypeError) as caught:
+            purge(QUARTER, batch=2, dry_run=dry_run)
+    finally:
+        storage_backends.unregister(Mislisting.name)
+    place = f"{__name__}.Mislisting.sessions() must return a list of at most `limit` uids"
+    assert str(caught.value).startswith(place)
+    assert str(caught.value).endswith(f"beginning after the uid `after`; {problem}.")
+
+
 def test_wrong_arguments_are_refused(settings: Any) -> None:
     settings.TRIGGERS = {"default": {"STORAGE": "memory"}}
     with pytest.raises(TypeError, match="must be a timedelta, got int"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -19,7 +20,16 @@ from triggers.manager import trigger_managers
 from triggers.registry import Registry
 from triggers.runners import BaseTaskRunner, task_runners
 from triggers.storages import storage_backends
+from triggers.storages.base import BaseTriggerStorage
 from triggers.storages.memory import MemoryStorageBackend
+from triggers.storages.session import SessionStorage
+
+
+@pytest.fixture(autouse=True)
+def _broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery knows of a broker, whichever its app is: that is for one check alone to see."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://")
+
 
 GROUP = "tests.group"
 PLUGINS_PY = """
@@ -35,6 +45,9 @@ class Other(Good):
 class Inner:
     class Good(Good):
         pass
+
+class Unwritten(BaseTaskRunner):
+    name = "x"
 
 class NoRunner:
     name = "wrong-base"
@@ -94,6 +107,9 @@ def test_what_an_entry_point_names_is_imported_when_it_is_asked_for(installed: I
         ("x = my plugins!", "'my plugins!' is not of the form module:Class."),
         ("x = needing:Cls", "'needing' needs the module 'no_such_module', which is not installed."),
         ("x = raising:Cls", "importing 'raising' raised RuntimeError: not today."),
+        ("x = exclaiming:Cls", "importing 'exclaiming' raised RuntimeError: Not today. Mend that"),
+        ("x = silent:Cls", "importing 'silent' raised RuntimeError. Mend that"),
+        ("x = my_plugins:Unwritten", "my_plugins.Unwritten is abstract; write run(). Mend that"),
         ("x = unreadable:Cls", "importing 'unreadable' raised SyntaxError:"),
         (
             "x = my_plugins:NoRunner",
@@ -115,6 +131,8 @@ def test_an_entry_point_that_cannot_be_used_is_named_with_what_to_do(
         my_plugins=PLUGINS_PY,
         needing="import no_such_module",
         raising="raise RuntimeError('not today')",
+        exclaiming="raise RuntimeError('Not today.')",
+        silent="raise RuntimeError",
         unreadable="def",
     )
     for _ in range(2):  # the second time, a part of it may have been imported
@@ -157,6 +175,19 @@ def test_a_name_that_two_distributions_declare_is_an_error_that_names_both(
     assert [str(each) for each in registry.broken_plugins()] == [str(caught.value)]
 
 
+def test_a_name_of_ours_that_another_distribution_declares_is_to_be_renamed_there(
+    installed: Installed,
+) -> None:
+    installed("their-dist", "threading = their_plugins:Good", group=task_runners.group)
+    registry = Registry(task_runners.group, "triggers.runners.base.BaseTaskRunner")
+    with pytest.raises(UnknownBackend) as caught:
+        registry.get_class("threading")
+    message = str(caught.value)
+    assert "'threading = their_plugins:Good' of distribution their-dist 1.0" in message
+    assert "This name is triggers' own, so rename the other: both the entry point and" in message
+    assert "Uninstall" not in message
+
+
 def test_a_distribution_that_is_on_the_path_twice_declares_its_names_once(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +201,72 @@ def make_runner(qualname: str, name: str) -> type[BaseTaskRunner]:
     body = {"name": name, "run": lambda *_: None, "__qualname__": qualname}
     body["__module__"] = __name__
     return type(qualname, (BaseTaskRunner,), body)
+
+
+class WritesLoad(BaseTriggerStorage):
+    name = "writes-load"
+
+    def _load_from_backend(self) -> Any:
+        return None, None, None
+
+
+class WritesNothing(SessionStorage):
+    name = "writes-nothing"
+
+
+@pytest.mark.parametrize(
+    ("cls", "lacking"),
+    [
+        (WritesLoad, "_save()."),
+        (
+            WritesNothing,
+            "commit(), delete(), find_firings(), find_instances(), overdue(), plan() and "
+            "standing().",
+        ),
+    ],
+)
+def test_a_class_of_which_no_object_can_be_made_is_refused(cls: type, lacking: str) -> None:
+    with pytest.raises(UnknownBackend) as caught:
+        storage_backends.register(cls)
+    place = f"{__name__}.{cls.__name__}"
+    assert str(caught.value) == (
+        f"{place} cannot be registered in triggers.storages: it is abstract; write {lacking}"
+    )
+
+
+def test_a_class_that_is_no_storage_is_told_which_one_to_extend() -> None:
+    class Mine:
+        name = "mine"
+
+    with pytest.raises(UnknownBackend) as caught:
+        storage_backends.register(Mine)
+    assert str(caught.value).endswith(
+        "it must extend triggers.storages.base.BaseTriggerStorage (or "
+        "triggers.storages.session.SessionStorage)."
+    )
+
+
+WITHOUT_THE_APP = """
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes"])
+import django
+from triggers.storages import storage_backends
+from triggers.storages.base import BaseTriggerStorage
+if {ready}:
+    django.setup()
+storage_backends.get("database", "s")
+"""
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_project_without_our_app_is_told_to_add_it(ready: bool) -> None:
+    program = WITHOUT_THE_APP.format(ready=ready)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    message = done.stderr.strip().splitlines()[-1]
+    advice = "add 'triggers' to INSTALLED_APPS, and run 'manage.py migrate'."
+    assert message.endswith(advice) is ready
+    assert message.startswith("triggers.exceptions.UnknownBackend: ")
+    assert ".." not in message
 
 
 def test_a_second_class_of_a_registered_name_is_refused_and_the_first_one_stays() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from triggers import conf
 from triggers.exceptions import SettingsError
 from triggers.limits import options_taken_by
-from triggers.registry import Registry
+from triggers.registry import Registry, place_of
 
 if TYPE_CHECKING:
     from triggers.storages.session import SessionStorage
@@ -35,8 +35,22 @@ class StorageRegistry(Registry["SessionStorage"]):
             ``TRIGGERS`` that uses this storage.
         :raises UnknownBackend: no such storage.
         :raises InvalidUid: ``uid`` is no usable session uid.
+        :raises TypeError: the storage cannot be made with these arguments, or not as it is written.
         """
-        return self.get_class(key)(uid, **(options or conf.options_of(key)))
+        cls = self.get_class(key)
+        options = options or conf.options_of(key)
+        try:
+            return _made(cls, uid, options)
+        except TypeError as error:
+            if not _is_called_wrong(cls, options):
+                raise
+            # Their names alone: a value may be a password.
+            given = ", ".join(sorted(options)) or "no options"
+            raise TypeError(
+                f"{place_of(cls)} cannot be made with {given}: {error}. It takes: "
+                f"{', '.join(options_taken_by(cls))}. A worker makes it of what its property "
+                "'options' returned, which must hold every argument that it needs."
+            ) from error
 
 
 def open_session(alias: conf.Alias, uid: str) -> SessionStorage:
@@ -51,7 +65,7 @@ def open_session(alias: conf.Alias, uid: str) -> SessionStorage:
     """
     cls = storage_backends.get_class(alias.storage)
     try:
-        return cls(uid, **alias.options)
+        return _made(cls, uid, alias.options)
     except SettingsError as error:
         if type(error) is not SettingsError:  # it says more than a sentence, as MissingPackages
             raise
@@ -60,6 +74,20 @@ def open_session(alias: conf.Alias, uid: str) -> SessionStorage:
         if not _is_called_wrong(cls, alias.options):
             raise
         raise SettingsError(describe_unfit(alias, error)) from error
+
+
+def _made(cls: type[SessionStorage], uid: str, options: Mapping[str, Any]) -> SessionStorage:
+    """The session ``uid`` in a storage of this class.
+
+    :raises TypeError: its ``__init__`` does not call that of the base class.
+    """
+    storage = cls(uid, **options)
+    if not hasattr(storage, "limits"):
+        raise TypeError(
+            f"{place_of(cls)}.__init__() must call super().__init__(uid, **limits), with the "
+            "keyword arguments that it does not take itself."
+        )
+    return storage
 
 
 def describe_unfit(alias: conf.Alias, error: Exception) -> str:
@@ -100,7 +128,11 @@ def _is_called_wrong(cls: type[SessionStorage], options: Mapping[str, Any]) -> b
     return False
 
 
-storage_backends = StorageRegistry("triggers.storages", "triggers.storages.session.SessionStorage")
+storage_backends = StorageRegistry(
+    "triggers.storages",
+    "triggers.storages.session.SessionStorage",
+    usual="triggers.storages.base.BaseTriggerStorage",
+)
 """The registry of storage classes, by name."""
 
 __all__ = ["StorageRegistry", "storage_backends"]

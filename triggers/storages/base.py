@@ -19,9 +19,15 @@ from triggers.engine.previewing import Preview
 from triggers.exceptions import StorageUnavailable, TriggersError
 from triggers.limits import LimitOptions
 from triggers.locking import session_lock
+from triggers.registry import place_of
 from triggers.storages.document import dump_state, load_state, plain
-from triggers.storages.session import SessionStorage
-from triggers.storages.whole import commit, select_firings, select_instances, standing_of
+from triggers.storages.session import SessionStorage, present_of
+from triggers.storages.whole import (
+    require_instance,
+    select_firings,
+    select_instances,
+    standing_of,
+)
 from triggers.types import Firing, Instance, Standing, TaskConfig, TaskInstance
 
 _ATTEMPTS = 50
@@ -73,6 +79,13 @@ class BaseTriggerStorage(SessionStorage):
         Either all of it gets saved, or an exception says that nothing was.
         """
 
+    def _delete_from_backend(self) -> None:
+        """Remove what :meth:`_save` saved for ``self.uid``; nothing, if nothing is there.
+
+        The lock of the session is held. By default an empty session is saved.
+        """
+        self._save()
+
     @staticmethod
     def _serialize(value: Any) -> Any:
         """Turn ``_configs``, ``_instances`` or ``_metas`` into plain JSON for saving."""
@@ -81,14 +94,17 @@ class BaseTriggerStorage(SessionStorage):
     def commit(self, event: Event, verdicts: Verdicts) -> Transition:
         for _ in range(_ATTEMPTS):
             with suppress(Conflict), self._locked() as held:
-                transition = commit(event, verdicts, held.state, self)
+                for key in event.reads(held.state.plan).instances:
+                    require_instance(held.state.instances, key, self.uid)
+                transition = decide(event, held.state, present_of(self), verdicts)
+                held.state.apply(transition)
                 held.dirty = held.dirty or not transition.is_empty
                 return transition
         reason = "others keep changing the session, and its lock does not keep them out"
         raise StorageUnavailable(self.name, reason)
 
     def decide_only(self, event: Preview, verdicts: Verdicts) -> Transition:
-        return decide(event, self._view(), self.now(), verdicts)
+        return decide(event, self._view(), present_of(self), verdicts)
 
     def acquire_lock(self) -> AbstractContextManager[Any]:
         """Keep every other process out of this session for the length of a ``with`` block.
@@ -129,9 +145,19 @@ class BaseTriggerStorage(SessionStorage):
         return standing_of(self._view())
 
     def delete(self) -> None:
-        """Save the session as if nothing had ever happened in it."""
+        """Remove what is stored of the session, and what was changed under :meth:`acquire_lock`.
+
+        A storage overrides :meth:`_delete_from_backend` instead: this waits for whoever is
+        between loading and saving, who would bring everything back.
+        """
         with self._undecidable_again(), self._locked() as held:
-            held.state, held.dirty = SessionState(), True
+            empty = _Held(SessionState(), held.revision, held.is_held)
+            self._fill(empty)
+            self._delete_from_backend()
+            held.state, held.dirty = empty.state, False
+            # The same as before, unless something was saved: so nothing is stored any more.
+            revision = self._metas.get("revision")
+            held.revision = None if revision == held.revision else revision
 
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> Collection[str]:
@@ -150,7 +176,7 @@ class BaseTriggerStorage(SessionStorage):
         """What the lock of this session is called: the same for all that open the same state."""
         return f"{self.name}:{self.uid}"
 
-    def when_committed(self, do: Callable[[], None]) -> None:
+    def when_committed(self, do: Callable[[], object]) -> None:
         held = self._held()
         if held is None:
             do()
@@ -163,7 +189,7 @@ class BaseTriggerStorage(SessionStorage):
         if joined is not None:
             yield joined
             return
-        after: list[Callable[[], None]] = []
+        after: list[Callable[[], object]] = []
         try:
             with self._session_lock() as is_held:
                 held = self._all_held()[self.lock_name] = _Held(*self._read(), is_held)
@@ -186,7 +212,14 @@ class BaseTriggerStorage(SessionStorage):
 
         A storage whose ``_save`` compares may use a lock that can be lost.
         """
-        return session_lock(self.lock_name)
+        name: Any = self.lock_name
+        if not isinstance(name, str) or not name:
+            raise TypeError(
+                f"{place_of(type(self))}.lock_name must be a property with a non-empty string, the "
+                "same for all that open the same state and for no other session, got "
+                f"{name!r}."
+            )
+        return session_lock(name)
 
     @contextmanager
     def _undecidable_again(self) -> Iterator[None]:
@@ -235,14 +268,21 @@ class BaseTriggerStorage(SessionStorage):
         return state, metas.get("revision")
 
     def _wrongly_loaded(self, problem: str) -> str:
-        place = f"{type(self).__module__}.{type(self).__qualname__}"
         return (
-            f"{place}._load_from_backend() must return a tuple of three, configurations, instances "
-            "and metadata, each the dict that _serialize() had made of it for _save(), or None if "
-            f"the session was never saved; for session {self.uid!r} {problem}."
+            f"{place_of(type(self))}._load_from_backend() must return a tuple of three, "
+            "configurations, instances and metadata, each the dict that _serialize() had made of "
+            "it for _save(), or None if the session was never saved; for session "
+            f"{self.uid!r} {problem}."
         )
 
     def _store(self, held: _Held) -> None:
+        self._fill(held)
+        self._save()
+        held.revision = self._metas.get("revision")
+        held.dirty = False
+
+    def _fill(self, held: _Held) -> None:
+        """Set what ``_save`` saves, if nobody else can have changed the session meanwhile."""
         state = held.state
         self._configs = dict(state.plan.configuration.tasks)
         self._metas = dump_state(state)
@@ -252,9 +292,6 @@ class BaseTriggerStorage(SessionStorage):
         if not held.is_held():
             reason = "the lock of the session was lost; nothing of this was saved"
             raise StorageUnavailable(self.name, reason)
-        self._save()
-        held.revision = self._metas.get("revision")
-        held.dirty = False
 
 
 _MEMBERS = ("configurations", "instances", "metadata")
@@ -290,4 +327,4 @@ class _Held:
         self.revision = revision
         self.is_held = is_held
         self.dirty = False
-        self.after: list[Callable[[], None]] = []
+        self.after: list[Callable[[], object]] = []

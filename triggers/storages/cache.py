@@ -90,11 +90,6 @@ class CacheStorageBackend(BaseTriggerStorage):
     def lock_name(self) -> str:
         return f"{self.name}:{self.cache}:{self.uid}"
 
-    def delete(self) -> None:
-        with self._locked() as held:
-            self.server().delete(self.uid)
-            held.state, held.revision, held.dirty = SessionState(), None, False
-
     def now(self) -> datetime:
         """The time of the Redis server, aware UTC."""
         if overridden_time() is not None:
@@ -183,6 +178,9 @@ class CacheStorageBackend(BaseTriggerStorage):
         if not is_saved:
             raise Conflict
         self._metas["revision"] = revision
+
+    def _delete_from_backend(self) -> None:
+        self.server().delete(self.uid)
 
 
 def _beginning(revision: str) -> str:

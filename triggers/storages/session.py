@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Unpack, overload
 
@@ -39,6 +39,7 @@ from triggers.explain import (
 from triggers.judging import with_verdicts
 from triggers.limits import DEFAULT_LIMITS, LimitOptions, limits_of
 from triggers.logging import has_unresolved_logs
+from triggers.registry import place_of
 from triggers.transactions import in_tests_transaction
 from triggers.types import (
     BY_HAND,
@@ -241,7 +242,7 @@ class SessionStorage(ABC):
         """
         return self.commit(event, verdicts)
 
-    def when_committed(self, do: Callable[[], None]) -> None:
+    def when_committed(self, do: Callable[[], object]) -> None:
         """Call ``do`` once what was stored is visible to others: at once, or at the commit."""
         do()
 
@@ -607,12 +608,29 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     return payload.decode(payload.encode(metadata, what="metadata"))
 
 
+def present_of(storage: SessionStorage) -> datetime:
+    """The time of a storage that others have written, if sessions can be kept with it.
+
+    :raises TypeError: its ``now()`` returned something else than an aware datetime in UTC.
+    """
+    moment: Any = storage.now()
+    if isinstance(moment, datetime) and moment.utcoffset() == _NOTHING:
+        return moment
+    raise TypeError(
+        f"{place_of(type(storage))}.now() must return an aware datetime in UTC, such as "
+        f"datetime.now(UTC), it returned {moment!r}; for session {storage.uid!r} nothing was done."
+    )
+
+
+_NOTHING = timedelta(0)
+
+
 def _nameless(cls: type) -> str:
     """What to say of a storage class that nobody could look up."""
     found = getattr(cls, "name", None)
     return (
-        f"{cls.__module__}.{cls.__qualname__} needs a class attribute 'name', by which workers "
-        f"find the class: a non-empty string, such as name = 'folder'; it is {found!r}."
+        f"{place_of(cls)} needs a class attribute 'name', by which workers find the class: "
+        f"a non-empty string, such as name = 'folder'; it is {found!r}."
     )
 
 

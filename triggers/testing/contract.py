@@ -11,13 +11,14 @@ A storage whose sessions other processes cannot see says so with ``shared = Fals
 
 What a storage must do for each construct of the configuration language is in
 :mod:`triggers.testing.language`, and what it must do when workers die and sessions end in
-:mod:`triggers.testing.production`; this includes both.
+:mod:`triggers.testing.production`; this includes both, and the others of this package.
 
 Longer than 400 lines because it is a list of what every storage must do.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
@@ -36,14 +37,20 @@ from triggers.task import execute
 from triggers.testing.changing import ChangingContract
 from triggers.testing.finalizing import FinalizingContract
 from triggers.testing.language import LanguageContract
+from triggers.testing.listing import ListingContract
 from triggers.testing.production import ProductionContract
 from triggers.testing.racing import RUN_LOG, BrokenRunner, IdleRunner, in_threads
 from triggers.testing.watching import WatchingContract
-from triggers.types import UID_LIMIT
+from triggers.types import UID_LIMIT, Standing
 
 
 class StorageContract(
-    LanguageContract, ChangingContract, FinalizingContract, ProductionContract, WatchingContract
+    LanguageContract,
+    ChangingContract,
+    FinalizingContract,
+    ProductionContract,
+    WatchingContract,
+    ListingContract,
 ):
     """What every storage must do."""
 
@@ -291,6 +298,48 @@ class StorageContract(
         assert not manager.fire("a", idempotency_key="once").duplicate
         assert self.statuses(manager) == {"t_x#0": "finished"}
 
+    def test_deleting_waits_for_whoever_is_changing_the_session(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        begun, deleted = threading.Event(), threading.Event()
+
+        def change() -> None:
+            storage = self.reopened(manager)
+            with storage.acquire_lock():
+                storage.create_instance("t_x")
+                begun.set()
+                # Less than this would do: whoever does not wait is done at once.
+                deleted.wait(0.3)
+
+        def delete() -> None:
+            assert begun.wait(60)
+            self.reopened(manager).delete()
+            deleted.set()
+
+        in_threads(change, delete)
+        storage = self.reopened(manager)
+        assert (storage.tasks, list(storage)) == ({}, []), "delete() did not take the lock"
+
+    def test_what_is_deleted_under_the_lock_does_not_come_back_at_its_end(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        manager.fire("a")
+        storage = manager.storage
+        with storage.acquire_lock():
+            storage.create_instance("t_x")
+            storage.delete()
+            assert (storage.tasks, list(storage), storage.latest_kwargs) == ({}, [], {})
+        storage = self.reopened(manager)
+        assert (storage.tasks, list(storage), storage.latest_kwargs) == ({}, [], {})
+        assert storage.standing() == Standing()
+
+    def test_a_session_may_begin_anew_under_the_lock_under_which_it_was_deleted(self) -> None:
+        manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
+        manager.fire("a", {"n": 1})
+        with manager.storage.acquire_lock():
+            manager.storage.delete()
+            assert manager.fire("b", {"n": 2}).seq == 1
+        storage = self.reopened(manager)
+        assert (storage.tasks, storage.latest_kwargs) == ({}, {"b": {"n": 2}})
+
     def test_instances_can_be_made_and_copied_by_hand(self) -> None:
         manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})
         made = manager.storage.create_instance("t_x", kwargs={"a": {"n": 1}}, metadata={"by": "me"})
@@ -303,6 +352,25 @@ class StorageContract(
         assert storage["t_x#0"].metadata["by"] == "me"
         with pytest.raises(InstanceNotFound):
             storage.clone_instance("t_x#7")
+
+    def test_its_options_make_the_same_storage_in_another_process(self) -> None:
+        manager = self.manager(uuid4().hex)
+        manager.fire("a", {"n": 1})
+        cls, options = type(manager.storage), manager.storage.options
+        try:
+            sent = json.loads(json.dumps(options))
+        except TypeError:
+            sent = None
+        assert isinstance(options, dict), f"options must be a property, got {options!r}"
+        assert sent == options, f"options must be plain JSON, got {options!r}"
+        try:
+            again = cls(manager.storage.uid, **sent)
+        except TypeError as error:
+            raise AssertionError(
+                f"options must have every argument of __init__: {error}; got {options!r}"
+            ) from error
+        assert again.latest_kwargs == {"a": {"n": 1}}, f"{options!r} open other sessions"
+        assert again.options == options
 
     def test_code_under_the_lock_sees_its_own_changes(self) -> None:
         manager = self.manager(uuid4().hex, {"t_x": {"after": ["a", "b"]}})

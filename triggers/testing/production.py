@@ -369,6 +369,8 @@ class ProductionContract(StorageSuite):
         size = max(3, len(self.listed()) // 10)
         while page := self.listed(found[-1] if found else "", size):
             assert len(page) <= size
+            # Here, as this would not end with a storage that returns the same page again.
+            assert not set(page) & set(found), "a page must begin after the uid `after`"
             found += page
         assert len(found) == len(set(found))
         assert uids <= set(found)

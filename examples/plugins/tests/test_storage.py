@@ -36,6 +36,15 @@ def test_a_session_is_one_file_which_any_uid_has() -> None:
         assert storage_backends.get("directory", uid).latest_kwargs == {"a": {"n": 1}}
 
 
+def test_a_session_that_is_deleted_leaves_no_file_behind(tmp_path: Path) -> None:
+    storage = DirectoryStorage("order:1", directory=str(tmp_path / "made later"))
+    storage.delete()
+    TriggerManager(storage).fire("a")
+    storage.delete()
+    assert list(storage.directory.iterdir()) == []
+    assert storage.latest_kwargs == {}
+
+
 def test_a_path_that_depends_on_where_a_process_was_started_is_refused() -> None:
     with pytest.raises(SettingsError, match="absolute path, got 'sessions'"):
         DirectoryStorage("s", directory="sessions")

@@ -84,6 +84,15 @@ class DirectoryStorage(BaseTriggerStorage):
         except OSError as error:
             raise StorageUnavailable(self.name, str(error)) from error
 
+    def _delete_from_backend(self) -> None:
+        try:
+            self.path.unlink()
+            _sync_directory(self.directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageUnavailable(self.name, str(error)) from error
+
     @classmethod
     def overdue(cls, limit: int, **options: Any) -> list[str]:
         storage = cls("-", **options)
