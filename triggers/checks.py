@@ -11,6 +11,7 @@
 ``triggers.W003``  a database server that is waited for without end, if it does not answer
 ``triggers.W004``  an installed manager, storage or runner that cannot be used
 ``triggers.W005``  a storage that cannot list its sessions, so that nothing looks after them
+``triggers.W006``  the Celery runner, where Celery knows of no broker
 =================  ==============================================================================
 """
 
@@ -21,6 +22,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from celery import current_app
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
@@ -182,6 +184,50 @@ def check_server_timeouts(**_kwargs: Any) -> list[CheckMessage]:
         for using, place in databases.items()
         if _waits_without_end(using)
     ]
+
+
+@checks.register("triggers")
+def check_broker(**_kwargs: Any) -> list[CheckMessage]:
+    """Check that Celery was told of a broker, if an alias has it send messages.
+
+    Celery's configuration is read, as the first message would have it read; nothing is connected.
+    """
+    try:
+        aliases = conf.aliases().values()
+    except SettingsError:  # which is the other check's to say
+        return []
+    users = [each.name for each in aliases if default_runner_name(each.runner) == "celery"]
+    if not users or _knows_a_broker():
+        return []
+    places = ", ".join(f"TRIGGERS[{name!r}]" for name in users)
+    return [
+        checks.Warning(
+            f"{places}: the celery runner is used, and Celery knows of no broker, so its messages "
+            "would go to its default, amqp://guest@localhost//.",
+            hint=_BROKER_HINT,
+            id="triggers.W006",
+        )
+    ]
+
+
+def _knows_a_broker() -> bool:
+    try:
+        known = current_app.conf
+        return bool(
+            known.task_always_eager
+            or known.broker_write_url
+            or known.get("broker_transport")  # in parts, as it was done before there were URLs
+        )
+    except Exception:  # whatever its modules do; whoever uses Celery is told
+        return True
+
+
+_BROKER_HINT = (
+    "Set CELERY_BROKER_URL, have a Celery app that reads it (namespace='CELERY'), and import that "
+    "app in the __init__.py of the project, as docs/howto/celery.rst shows; or choose another "
+    "RUNNER, such as 'threading'. If that broker is meant, add 'triggers.W006' to "
+    "SILENCED_SYSTEM_CHECKS."
+)
 
 
 def _waits_without_end(using: str) -> bool:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, overload
@@ -31,6 +32,7 @@ from triggers.engine.state import NO_HOOKS
 from triggers.exceptions import (
     ConfigurationWarning,
     IdempotencyConflict,
+    InstanceNotFound,
     InvalidTrigger,
     SessionClosed,
     SessionFull,
@@ -161,7 +163,7 @@ class TriggerManager(AsyncMethods):
         :raises SessionClosed: the session has been closed, cancelled or purged.
         :raises StorageUnavailable: the storage did not do its part.
         :warns ConfigurationWarning: a task can be stored, but will hardly ever run, or has a
-            directive that looks misspelled.
+            directive, or the name of a task, that looks misspelled.
         """
         check_flags(apply_history=apply_history, preview=preview)
         parsed = parse(configuration)
@@ -272,7 +274,8 @@ class TriggerManager(AsyncMethods):
             what = f"replacement kwargs of {key[0]}#{key[1]}"
             replacement = payload.encode_by_trigger(replacement_kwargs, what)
         event = Replay(key=key, replacement=replacement)
-        return self._presented(self.apply(event))
+        with self._changing(key):
+            return self._presented(self.apply(event))
 
     def skip_failed_instance(
         self,
@@ -295,7 +298,8 @@ class TriggerManager(AsyncMethods):
             cascade=cascade,
             result=None if result is None else self._encoded(result, f"result of {key[0]}"),
         )
-        return self._presented(self.apply(event))
+        with self._changing(key):
+            return self._presented(self.apply(event))
 
     def update_instance_status(
         self,
@@ -322,22 +326,24 @@ class TriggerManager(AsyncMethods):
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
         """
         key = self.storage.key_of(task_instance)
+        wanted = Status(status)
         checked = checked_metadata(metadata)
         self._encoded(cascade_kwargs, f"cascade kwargs of {key[0]}")
         outcome = dict(cascade_kwargs or {}) if cascade else {}
-        if status == Status.FAILED:
-            instance = self.storage[f"{key[0]}#{key[1]}"]
-            outcome = {**failure_of(instance, checked.get("exception")), **outcome}
-        elif status == Status.ABANDONED:
-            outcome = {"reason": "by hand", **outcome}
-        event = SetStatus(
-            key=key,
-            status=Status(status),
-            metadata=checked,
-            cascade=bool(cascade),
-            kwargs=payload.dump(outcome),
-        )
-        return self._presented(self.apply(event))
+        with self._changing(key):
+            if wanted is Status.FAILED:
+                instance = self.storage[f"{key[0]}#{key[1]}"]
+                outcome = {**failure_of(instance, checked.get("exception")), **outcome}
+            elif wanted is Status.ABANDONED:
+                outcome = {"reason": "by hand", **outcome}
+            event = SetStatus(
+                key=key,
+                status=wanted,
+                metadata=checked,
+                cascade=bool(cascade),
+                kwargs=payload.dump(outcome),
+            )
+            return self._presented(self.apply(event))
 
     def update_instance_metadata(
         self, task_instance: str | TaskInstance, metadata: Mapping[str, Any]
@@ -351,8 +357,10 @@ class TriggerManager(AsyncMethods):
         :raises InstanceNotFound: (a ``KeyError``) there is no such instance.
         """
         key = self.storage.key_of(task_instance)
+        event = Annotate(key=key, metadata=checked_metadata(metadata))
         # Not by the storage alone: what is due is decided too, and must be handed on and told.
-        return self._presented(self.apply(Annotate(key=key, metadata=checked_metadata(metadata))))
+        with self._changing(key):
+            return self._presented(self.apply(event))
 
     def mark_instance_logs_resolved(self, task_instance: str | TaskInstance) -> TaskInstance:
         """Note that somebody has dealt with what an instance logged.
@@ -568,6 +576,21 @@ class TriggerManager(AsyncMethods):
     def _fire(self, event: Fire) -> FireResult:
         result: FireResult = self.apply(event).outcome
         return result
+
+    @contextmanager
+    def _changing(self, key: tuple[str, int]) -> Iterator[None]:
+        """Say which instances there are, if this one is not."""
+        name = f"{key[0]}#{key[1]}"
+        try:
+            yield
+        except InstanceNotFound as error:
+            if error.instance != name:
+                raise
+            try:
+                self.storage.explain(name)
+            except InstanceNotFound as told:  # the same, with the instances that there are
+                raise told from None
+            raise  # it has come since
 
     def _decide_deferred(self, ref: int) -> None:
         """Decide right after the commit; whatever fails is left to recovery."""

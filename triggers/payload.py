@@ -53,7 +53,10 @@ def encode(value: Mapping[str, Any] | None, *, what: str, limit: int = DEFAULT_L
         text = dump(plain)
         if not text.isascii() or "\\u0000" in text:
             _check(plain, what)
-    except (RecursionError, ValueError) as error:  # too deep or circular; digits without end
+    except RecursionError as error:
+        reason = "is nested too deeply, or contains itself; flatten it."
+        raise InvalidPayload(what, type(value).__name__, reason) from error
+    except ValueError as error:  # such as digits without end
         raise InvalidPayload(what, type(value).__name__, f"cannot be written: {error}") from error
     if len(text) * 4 > limit:
         size = len(text.encode("utf-8", "surrogatepass"))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
 from dataclasses import fields
 from datetime import timedelta
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from celery import Task
@@ -21,7 +22,7 @@ from triggers.arguments import call_method, caller
 from triggers.attempt import Attempt, AttemptLost, TaskRetry, TaskSkip, claim
 from triggers.configuration.likeness import meant_by
 from triggers.context import TaskContext
-from triggers.exceptions import CannotRegister, MaxRetriesExceeded
+from triggers.exceptions import CannotRegister, InvalidPayload, MaxRetriesExceeded
 from triggers.outbox import at_work, elsewhere
 from triggers.runners.base import execute as execute_instance
 from triggers.runners.base import resolve
@@ -50,6 +51,18 @@ _TRIES = 5
 """How often a task with its own transaction begins anew when that loses against another one."""
 
 _MESSAGE_OPTIONS = ("queue", "exchange", "routing_key", "delivery_mode", "priority")
+
+_ARGUMENTS = frozenset({"manager", "instance"})
+"""What a message brings, and :meth:`TriggerTask.run` takes."""
+
+_PLAIN_DEF = {
+    True: (
+        "is async, so a call does not run it; write a plain def, and call what is async in it "
+        "with asyncio.run(…) or asgiref's async_to_sync(…)."
+    ),
+    False: "is a generator, so a call does not run it; write a plain def that returns.",
+}
+"""What is to be written in place of what is async (``True``), or a generator (``False``)."""
 
 
 class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
@@ -101,6 +114,7 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         cls.message_options = {**cls.message_options, **own}
         _expiry(cls)
         _check_options(cls)
+        _check_plain(cls._run, cls, "its _run")
         if cls.__dict__.get("abstract", False):
             return
         cls.abstract = False
@@ -155,16 +169,32 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
         """
         return TaskSkip(metadata)
 
-    def run(self, manager: Mapping[str, Any], instance: str) -> Any:
+    @classmethod
+    def __header__(cls, *args: Any, **kwargs: Any) -> None:
+        """What Celery asks before it sends a message: whether the task takes these arguments.
+
+        :raises TypeError: it does not, so somebody calls it as they would another Celery task.
+        """
+        if len(args) + len(kwargs) != len(_ARGUMENTS) or not kwargs.keys() <= _ARGUMENTS:
+            raise _not_called(cls.name)
+
+    def run(
+        self, manager: Mapping[str, Any] | None = None, instance: str | None = None, **others: Any
+    ) -> Any:
         """What a Celery worker calls, with the message of a runner's ``task_kwargs``.
 
-        :param manager: plain JSON that stands for the manager and its storage.
-        :param instance: name of the instance.
+        :param manager: plain JSON that stands for the manager and its storage; ``None`` is refused.
+        :param instance: name of the instance; ``None`` is refused.
+        :param others: there is no other argument; they are refused with an explanation.
+        :raises TypeError: these are not the arguments of a message: a trigger task is started by
+            firing, not by a call.
         :raises Exception: what the task raised, after it was recorded, so that Celery and its
             monitors see the failure too.
         """
         from triggers.manager import manager_from
 
+        if manager is None or instance is None or others:
+            raise _not_called(self.name)
         owner = self.request.id or ""
         return self.execute(manager_from(manager), instance, reraise=True, owner=owner)
 
@@ -213,6 +243,8 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
                             returned: Mapping[str, Any] | None = call_method(self._run, context)
                     finally:
                         attempt.log_level = max(attempt.log_level, context.log_level)
+                    if isinstance(returned, _NO_RESULTS):
+                        raise _no_result(returned, attempt.instance.name)
                     result = attempt.encode(returned)
                     if self.transactional:
                         attempt.finish(result)
@@ -239,6 +271,31 @@ class TriggerTask(Task):  # type: ignore[misc]  # Celery is untyped
                     attempt.finish(result)
                 return returned
             return None
+
+
+_NO_RESULTS = (TaskRetry, TaskSkip, CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def _no_result(returned: Any, instance: str) -> InvalidPayload:
+    """Why this is no result, and what was to be written instead of returning it."""
+    kind = type(returned).__name__
+    if isinstance(returned, TaskRetry | TaskSkip):
+        way = "retry" if isinstance(returned, TaskRetry) else "skip"
+        reason = f"{kind} is an exception; write 'raise', not 'return', before the {way}(…)."
+    else:
+        if isinstance(returned, CoroutineType | GeneratorType):
+            returned.close()  # else Python warns that it was never awaited, which is said here
+        is_async = not isinstance(returned, GeneratorType)
+        reason = f"got {kind}: the task {_PLAIN_DEF[is_async]}"
+    return InvalidPayload(f"the result of {instance}", kind, reason)
+
+
+def _not_called(name: str) -> TypeError:
+    return TypeError(
+        f"{name} is a trigger task, which is started by firing what it waits for "
+        "(manager.fire(…)), not by a call, delay() or apply_async(). What @trigger_task made of a "
+        "function has that as its .function."
+    )
 
 
 def execute(manager: TriggerManager, instance: str) -> None:
@@ -303,25 +360,26 @@ def trigger_task(
         ``at_most_every``, ``debounce``, ``with_params``, ``with_args``, ``using``: as for
         :meth:`triggers.workflows.Workflow.task`.
     :returns: the registered task; with arguments, a decorator that makes it.
-    :raises TypeError: there are conditions, and no workflow; or an option looks like a condition.
-    :raises CannotRegister: (a ``TypeError``) there is a workflow, and the function is a lambda,
-        async or a generator.
+    :raises TypeError: there are conditions, and no workflow; or an option looks like a misspelled
+        one, or is Celery's ``bind``.
+    :raises CannotRegister: (a ``TypeError``) the function is async or a generator; or there is a
+        workflow, and it is a lambda.
     :raises ConfigurationError: something in the conditions is wrong, or the workflow has a task of
         this name.
     """
-    for each in sorted(options.keys() - _CONDITIONS):
-        meant = meant_by(each, _CONDITIONS | {"workflow"})
-        if meant is not None:
-            raise TypeError(f"trigger_task() takes no {each!r}; did you mean {meant!r}?")
+    _check_names(options.keys() - _CONDITIONS, base)
     conditions = {each: options.pop(each) for each in _CONDITIONS & options.keys()}
     given = {**conditions, "task": task, "custom": custom}
     said = sorted(each for each, value in given.items() if value is not None)
 
     def decorate(function: F) -> TriggerTask:
+        _check_plain(function, function, "it")
         run = name or f"{function.__module__}.{function.__name__}"
         declared_as = None
         if workflow is not None:
-            _check_declared(function)
+            if function.__name__ == "<lambda>":
+                reason = "it is a lambda, which no other process finds by name; write a def."
+                raise CannotRegister("trigger task", function, reason)
             declared_as = task or f"t_{function.__name__}"
             declaration = Declaration(run=run, custom=custom or {}, **conditions)
             owner = workflow if isinstance(workflow, Workflow) else define(workflow)
@@ -351,20 +409,39 @@ def trigger_task(
 _CONDITIONS = frozenset(each.name for each in fields(Declaration)) - {"run", "custom"}
 
 
-def _check_declared(function: Callable[..., Any]) -> None:
-    """Refuse what no worker could find, or run to its end."""
-    code = inspect.unwrap(function)
-    if function.__name__ == "<lambda>":
-        reason = "it is a lambda, which no other process finds by name; write a def."
-    elif (
-        inspect.iscoroutinefunction(code)
-        or inspect.isgeneratorfunction(code)
-        or inspect.isasyncgenfunction(code)
-    ):
-        reason = "it is async or a generator, so a call does not run it; write a plain def."
-    else:
+def _check_names(options: Set[str], base: type[TriggerTask]) -> None:
+    """Refuse what is probably a misspelled option; any other may be an attribute of one's own."""
+    if "bind" in options:
+        raise TypeError(
+            "trigger_task() takes no 'bind': the function gets the context, and the task is what "
+            "the decorator makes of it, as in 'raise ship.retry(…)'."
+        )
+    known = {*dir(base), *_MESSAGE_OPTIONS}
+    unknown = sorted(options - known)
+    if not unknown:
         return
-    raise CannotRegister("trigger task", function, reason)
+    ours = _CONDITIONS | {"workflow"}
+    theirs = {
+        each
+        for each in known
+        if each.islower() and not each.startswith("_")
+        if not callable(value := getattr(base, each, None)) and not isinstance(value, property)
+    }
+    for each in unknown:
+        # Of what is alike, ours first: Celery's names are many.
+        meant = meant_by(each, ours) or meant_by(each, theirs)
+        if meant is not None:
+            raise TypeError(f"trigger_task() takes no {each!r}; did you mean {meant!r}?")
+
+
+def _check_plain(code: Callable[..., Any], owner: object, what: str) -> None:
+    """Refuse what a call does not run: it would make a coroutine or a generator, and no result.
+
+    What a decorator made of such a function counts as it is, as it may well run it.
+    """
+    is_async = inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
+    if is_async or inspect.isgeneratorfunction(code):
+        raise CannotRegister("trigger task", owner, f"{what} {_PLAIN_DEF[is_async]}")
 
 
 def _check_options(cls: type[TriggerTask]) -> None:

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from triggers import payload
 from triggers.exceptions import InstanceNotFound, InvalidPayload, InvalidTrigger, InvalidUid
@@ -51,6 +52,13 @@ class Status(StrEnum):
     ABANDONED = "abandoned"
     """It will never run: its ``unless`` held first, its time was up, or the session was
     cancelled."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        known = [each.value for each in cls]
+        alike = get_close_matches(str(value), known, 1)
+        hint = f"; did you mean {alike[0]!r}?" if alike else "."
+        raise ValueError(f"there is no status {value!r}{hint} There are: {', '.join(known)}.")
 
     @property
     def is_resolved(self) -> bool:
@@ -556,7 +564,7 @@ def check_uid(uid: object) -> str:
     try:
         payload.check_text(uid, "it")
     except InvalidPayload as error:
-        raise InvalidUid(uid, str(error)) from None
+        raise InvalidUid(uid, f"it {_reason(error)}") from None
     return uid
 
 
@@ -578,5 +586,10 @@ def check_name(name: object, what: str) -> str:
     try:
         payload.check_text(name, what)
     except InvalidPayload as error:
-        raise InvalidTrigger(name, str(error)) from None
+        raise InvalidTrigger(name, f"{what} {_reason(error)}") from None
     return name
+
+
+def _reason(error: InvalidPayload) -> str:
+    """What an error says of a value, without the path before it."""
+    return str(error).partition(": ")[2]

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncClient
@@ -172,6 +173,39 @@ def test_it_takes_part_in_a_transaction_of_synchronous_code() -> None:
 
     assert async_to_sync(in_a_transaction)().pending
     assert list(manager.storage.find_firings()) == []
+
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "update_configuration": (TASKS,),
+    "fire": ("a",),
+    "replay_failed_instance": ("t_x#0",),
+    "skip_failed_instance": ("t_x#0",),
+    "update_instance_status": ("t_x#0", "failed"),
+    "update_instance_metadata": ("t_x#0", {}),
+    "get_unresolved_tasks": (),
+    "get_unresolved_instances": (),
+    "explain": (),
+    "explain_firing": (1,),
+    "close": (),
+    "cancel": (),
+    "erase": (),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("method", CALLS)
+def test_where_django_refuses_a_query_in_async_code_the_way_out_is_named(method: str) -> None:
+    manager = TriggerManager(DatabaseStorageBackend(uuid4().hex))
+    manager.update_configuration(TASKS)
+
+    async def view() -> None:
+        getattr(manager, method)(*CALLS[method])
+
+    with pytest.raises(SynchronousOnlyOperation) as caught:
+        async_to_sync(view)()
+    [note] = caught.value.__notes__
+    assert note.startswith("In async code, await the namesake of the manager's method")
+    assert hasattr(manager, f"a{method}")
 
 
 def test_every_method_has_a_namesake_with_the_same_signature() -> None:

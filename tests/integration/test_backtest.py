@@ -604,10 +604,11 @@ def start(
 ) -> subprocess.Popen[Any]:
     """Start ``manage.py triggers`` in a process of its own, as people do."""
     terminal = {"COLUMNS": "120", "TERM": "xterm"}
+    broker = {"CELERY_BROKER_URL": "memory://"}  # without one, a check complains about it
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "triggers", *arguments],
         cwd=directory,
-        env=servers.subprocess_environment() | terminal | (environment or {}),
+        env=servers.subprocess_environment() | terminal | broker | (environment or {}),
         **options,
     )
 

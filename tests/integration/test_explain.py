@@ -331,7 +331,7 @@ def in_process(directory: Path, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, "triggers", "explain", *arguments],
         cwd=directory,
-        env=servers.subprocess_environment(),
+        env=servers.subprocess_environment() | {"CELERY_BROKER_URL": "memory://"},
         capture_output=True,
         text=True,
         timeout=60,

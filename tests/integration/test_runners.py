@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,13 @@ from celery import current_app
 from triggers import runners
 from triggers.attempt import claim
 from triggers.engine.lifecycle import Claim, Retry
-from triggers.exceptions import InvalidTrigger, StorageUnavailable, UnknownBackend, UnknownTask
+from triggers.exceptions import (
+    InstanceNotFound,
+    InvalidTrigger,
+    StorageUnavailable,
+    UnknownBackend,
+    UnknownTask,
+)
 from triggers.manager import TriggerManager, manager_from
 from triggers.runners import (
     BaseTaskRunner,
@@ -201,7 +208,10 @@ def test_a_long_chain_in_place_does_not_deepen_the_stack() -> None:
     ("run", "reason"),
     [
         ("tests.nowhere.Task", "module 'tests.nowhere' cannot be imported"),
-        ("no-dots", "module '' cannot be imported"),
+        ("no-dots", "Write the dotted path, such as 'orders.tasks.ship'."),
+        ("tests.nowhere:task", "Write a dot: 'tests.nowhere.task'."),
+        ("no_such_module.tasks:task", "cannot be imported (No module named 'no_such_module')"),
+        ("no_such_module.tasks:task", "Write a dot: 'no_such_module.tasks.task'."),
         (f"{__name__}.NoSuchTask", "registers none called 'NoSuchTask'"),
         ("tests.plain-celery", "a Celery task but no trigger task"),
     ],
@@ -358,6 +368,68 @@ def test_a_task_without_run_says_so() -> None:
     assert "must define _run" in manager.storage["t_x#0"].metadata["exception"]["message"]
 
 
+@trigger_task
+def returning(context: TaskContext) -> Any:
+    how = context.trigger_kwargs["a"]["how"]
+    if how == "retry":
+        return returning.retry()
+    if how == "skip":
+        return returning.skip()
+    if how == "generator":
+        return (each for each in "ab")
+    return later() if how == "coroutine" else letters()
+
+
+async def later() -> None:
+    raise AssertionError("it is never run")
+
+
+async def letters() -> AsyncIterator[str]:
+    yield "a"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("retry", "TaskRetry is an exception; write 'raise', not 'return', before the retry(…)."),
+        ("skip", "TaskSkip is an exception; write 'raise', not 'return', before the skip(…)."),
+        ("generator", "got generator: the task is a generator, so a call does not run it; write a"),
+        ("coroutine", "got coroutine: the task is async, so a call does not run it; write a plain"),
+        ("letters", "got async_generator: the task is async, so a call does not run it; write"),
+    ],
+)
+def test_what_is_no_result_says_what_to_write_instead(how: str, reason: str) -> None:
+    manager = manager_with(t_x={"after": ["a"], "run": returning.name})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        manager.fire("a", {"how": how})
+        ThreadingTaskRunner.join_all()
+        gc.collect()
+    failed = manager.storage["t_x#0"]
+    assert failed.status == "failed"
+    message = failed.metadata["exception"]["message"]
+    assert message.startswith(f"the result of t_x#0: {reason}")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda task: task(),
+        lambda task: task({"order": 1}),
+        lambda task: task(order=1),
+        lambda task: task(manager={}, instance="t_x#0", order=1),
+        lambda task: task.delay(),
+        lambda task: task.delay({"order": 1}),
+        lambda task: task.apply_async(kwargs={"order": 1, "instance": "t_x#0"}),
+        lambda task: task.apply(throw=True),
+    ],
+)
+def test_a_trigger_task_is_not_called_as_others_are(call: Any) -> None:
+    reason = rf"^{plain_function.name} is a trigger task, which is started by firing what it waits"
+    with pytest.raises(TypeError, match=reason):
+        call(plain_function)
+
+
 def test_celerys_own_retry_options_are_refused_with_the_one_to_use() -> None:
     with pytest.raises(TypeError, match="does not take countdown, eta; use cooldown"):
         Relay().retry(countdown=3, eta=None)
@@ -430,6 +502,57 @@ def test_a_worker_that_comes_a_little_early_waits() -> None:
     storage.transact(Retry(key=("t_f", 1), token=attempt.token, cooldown=timedelta(hours=1)))
     assert claim(manager, "t_f#2") is None
     assert statuses(manager)["t_f#2"] == "scheduled"
+
+
+def test_a_status_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    manager = manager_with(t_x={"after": ["a", "b"]})
+    manager.fire("a")
+    with pytest.raises(ValueError, match="no status 'runing'; did you mean 'running'") as caught:
+        manager.update_instance_status("t_x#0", "runing")
+    assert str(caught.value).endswith(", failed, replayed, skipped, abandoned.")
+    with pytest.raises(ValueError, match=r"^there is no status 7; There are: unstarted, "):
+        manager.storage.create_instance("t_x", status=7)  # type: ignore[arg-type]
+    assert statuses(manager) == {"t_x#0": "unstarted"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manager, name: manager.replay_failed_instance(name),
+        lambda manager, name: manager.skip_failed_instance(name),
+        lambda manager, name: manager.update_instance_status(name, "skipped"),
+        lambda manager, name: manager.update_instance_status(name, "failed"),
+        lambda manager, name: manager.update_instance_metadata(name, {"n": 1}),
+        lambda manager, name: manager.mark_instance_logs_resolved(name),
+    ],
+)
+def test_an_instance_that_is_not_there_is_refused_with_those_that_are(change: Any) -> None:
+    manager = manager_with(t_x={"after": ["a", "b"]})
+    manager.fire("a")
+    with pytest.raises(InstanceNotFound) as caught:
+        change(manager, "t_x#7")
+    assert str(caught.value).endswith("has no such instance; known: t_x#0)")
+    with pytest.raises(InstanceNotFound) as caught:
+        change(manager, "t_xx#0")
+    assert str(caught.value).endswith("(known: t_x; did you mean 't_x'?))")
+    assert caught.value.__suppress_context__, "it is told once"
+    assert caught.value.instance == "t_xx#0"
+
+
+def test_an_instance_that_comes_while_it_is_not_found_stays_not_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = manager_with(t_x={"after": ["a", "b"]})
+
+    def refuse(_event: Any) -> Any:
+        manager.storage.create_instance("t_x")
+        raise InstanceNotFound("t_x#0", "not yet")
+
+    monkeypatch.setattr(manager, "apply", refuse)
+    with pytest.raises(InstanceNotFound, match="not yet"):
+        manager.skip_failed_instance("t_x#0")
+    with pytest.raises(InstanceNotFound, match=r"'t_x#0' \(not yet\)"):
+        manager.skip_failed_instance("t_x#1")
 
 
 @pytest.mark.parametrize(

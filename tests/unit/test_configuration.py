@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +24,13 @@ GOOD = {"after": ["a"], "run": "app.tasks.X"}
     ("configuration", "path", "reason"),
     [
         (["t_x"], "configuration", "expected a mapping of tasks, got list"),
-        ("t_x", "configuration", "expected a mapping of tasks, got str"),
+        ("orders", "configuration", "got str; the workflow of a name is triggers.workflows.get(…)"),
+        ("a.json", "configuration", "what is in a file is read with json.load(…)"),
+        (Path("a.json"), "configuration", "Path; read the file with json.load(…)"),
+        (StringIO("{}"), "configuration", "got StringIO; read the file with json.load(…)"),
+        (' {"t_x": {}}', "configuration", "got str; read the JSON with json.loads(…)"),
+        (b"{}", "configuration", "got bytes; read the JSON with json.loads(…)"),
+        (7, "configuration", "expected a mapping of tasks, got int"),
         ({"t_x": ["a"]}, "t_x", "expected a mapping of directives, got list"),
         ({42: GOOD}, "42", "a task name must be a string, got int"),
         ({"": GOOD}, "", "a task name must not be empty"),

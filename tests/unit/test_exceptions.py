@@ -88,6 +88,7 @@ EXAMPLES: list[tuple[TriggersError, type[Exception], dict[str, Any]]] = [
         TimeoutError,
         {"instance": "t_x#0", "expires": timedelta(hours=1), "waited": timedelta(hours=2)},
     ),
+    (exceptions.NotSent("t_x#0"), ConnectionError, {"instance": "t_x#0"}),
     (exceptions.WorkerLost("t_x#0", 3), RuntimeError, {"instance": "t_x#0", "attempts": 3}),
     (exceptions.StorageUnavailable("redis", "it is down."), ConnectionError, {"storage": "redis"}),
     (

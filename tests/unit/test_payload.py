@@ -83,6 +83,17 @@ def test_what_cannot_come_back_is_refused(kwargs: Any, path: str, kind: str) -> 
     assert isinstance(caught.value, TypeError)
 
 
+def test_what_is_too_deep_says_so() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    for value in (functools.reduce(lambda inner, _n: [inner], range(3000), []), circle):
+        with pytest.raises(InvalidPayload) as caught:
+            payload.encode({"a": value}, what="kwargs of 'a'")
+        assert str(caught.value) == (
+            "kwargs of 'a': is nested too deeply, or contains itself; flatten it."
+        )
+
+
 unusable = st.sampled_from([float("nan"), b"bytes", {1: 2}, "x\x00y", "\ud800", {"__type__": 1}])
 anything = st.recursive(
     values | unusable,

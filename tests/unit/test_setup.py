@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
 from tests.contract.custom_storage import FolderStorage
-from triggers import conf, exceptions
+from tests.servers import ROOT
+from triggers import checks, conf, exceptions
 from triggers.exceptions import SettingsError, UnknownBackend
 from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
 from triggers.rounds import unlisted
@@ -25,6 +32,13 @@ from triggers.storages.memory import MemoryStorageBackend
 from triggers.storages.session import SessionStorage
 from triggers.task import TriggerTask
 from triggers.types import TaskConfig
+
+
+@pytest.fixture(autouse=True)
+def _broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery knows of a broker, whichever its app is: that is for one check alone to see."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://")
+
 
 FAST_SQLITE = {
     "transaction_mode": "IMMEDIATE",
@@ -315,6 +329,131 @@ def test_memory_with_workers_is_a_warning() -> None:
     assert found({"default": {"STORAGE": "memory", "RUNNER": "threading"}}) == []
 
 
+NO_BROKER = "the celery runner is used, and Celery knows of no broker, so its messages would go to "
+
+
+@pytest.fixture
+def celery_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """The current app, of which nothing is configured."""
+    monkeypatch.delenv("CELERY_BROKER_URL")
+    app = Celery("test-checks", set_as_current=False, loader="app")
+    monkeypatch.setattr(checks, "current_app", app)
+    yield app
+    app.close()
+
+
+@pytest.mark.usefixtures("celery_app")
+def test_celery_without_a_broker_is_a_warning_that_says_what_to_do() -> None:
+    setting: Any = {
+        "default": {},
+        "memory": {"STORAGE": "memory", "RUNNER": "threading"},
+        "other": {"RUNNER": "celery", "OPTIONS": {"lease": 90}},
+    }
+    with override_settings(TRIGGERS=setting):
+        [warning] = run_checks(tags=["triggers"])
+    assert warning.id == "triggers.W006"
+    assert warning.msg == (
+        f"TRIGGERS['default'], TRIGGERS['other']: {NO_BROKER}its default, amqp://guest@localhost//."
+    )
+    hint = warning.hint or ""
+    for remedy in ("CELERY_BROKER_URL", "__init__.py", "docs/howto/celery", "'triggers.W006'"):
+        assert remedy in hint
+    assert found({"default": {"RUNNER": "synchronous"}}) == []
+    with override_settings(TRIGGERS=["default"]):
+        assert checks.check_broker() == [], "that it is no dict is said by another check"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"broker_url": "redis://nobody.invalid:1/0"},
+        {"broker_write_url": "redis://nobody.invalid:1/0"},
+        {"broker_transport": "memory"},
+        {"task_always_eager": True},
+    ],
+)
+def test_celery_that_knows_a_broker_or_needs_none_is_not_warned_of(
+    options: dict[str, Any], celery_app: Celery
+) -> None:
+    celery_app.conf.update(options)
+    assert found({"default": {}}) == []
+
+
+def test_a_broker_in_the_environment_is_one(
+    celery_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://nobody.invalid:1/0")
+    assert found({"default": {}}) == []
+
+
+def test_a_configuration_that_celery_cannot_read_is_left_for_celery_to_refuse(
+    celery_app: Celery,
+) -> None:
+    celery_app.config_from_object("no_such_module")
+    assert found({"default": {}}) == []
+
+
+IMPORTED = """
+    from celery import Celery
+    app = Celery("shop")
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.autodiscover_tasks(["orders"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "is_warned_of"), [("", True), (IMPORTED, False)], ids=["no app", "an app"]
+)
+def test_a_project_is_checked_for_a_broker_without_its_tasks_or_the_broker(
+    package: str, is_warned_of: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text(textwrap.dedent(package))
+    (tmp_path / "shop" / "settings.py").write_text(
+        'SECRET_KEY = "only for tests"\n'
+        'INSTALLED_APPS = ["triggers"]\n'
+        'CELERY_BROKER_URL = "redis://nobody.invalid:1/0"\n'
+        'TRIGGERS = {"default": {"STORAGE": "redis", "OPTIONS": {"url": "redis://nobody.invalid"}}}\n'
+    )
+    (tmp_path / "orders").mkdir()
+    (tmp_path / "orders" / "__init__.py").touch()
+    (tmp_path / "orders" / "tasks.py").write_text("raise SystemExit('imported by surprise')")
+    environment = {key: value for key, value in os.environ.items() if "CELERY" not in key}
+    environment |= {
+        "DJANGO_SETTINGS_MODULE": "shop.settings",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert ("(triggers.W006)" in said) == is_warned_of, said
+    assert ("no issues" in said) != is_warned_of, said
+
+
+@pytest.mark.parametrize(
+    ("uid", "reason"),
+    [
+        ("a\x00b", "it contains U+0000, which not every storage can hold."),
+        ("\ud800", "it contains a lone surrogate, which is no text."),
+    ],
+)
+def test_a_text_that_is_no_uid_or_no_name_is_refused_in_a_sentence(uid: str, reason: str) -> None:
+    with pytest.raises(exceptions.InvalidUid) as caught:
+        get_trigger_manager(uid)
+    assert str(caught.value) == f"{uid!r} is no session uid: {reason}"
+    manager = TriggerManager(MemoryStorageBackend("s"))
+    with pytest.raises(exceptions.InvalidTrigger) as refused:
+        manager.fire(uid)
+    assert str(refused.value) == f"Cannot fire {uid!r}: a trigger name{reason[2:]}"
+
+
 def test_sqlite_without_its_options_is_a_warning_that_gives_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -329,8 +468,6 @@ def test_sqlite_without_its_options_is_a_warning_that_gives_them(
 
 
 def test_a_sqlite_that_is_too_old_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from triggers import checks
-
     monkeypatch.setattr(checks, "OLDEST_SQLITE", (99, 0))
     [(check_id, message)] = found({"default": {}})
     assert check_id == "triggers.E004"

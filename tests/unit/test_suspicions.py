@@ -280,6 +280,42 @@ def test_a_trigger_in_different_conditions_is_not_suspicious(after: Any) -> None
     assert not any("more than once" in why for _name, why in found)
 
 
+@pytest.mark.parametrize(
+    ("directives", "found", "meant"),
+    [
+        ({"after": ["t_shp"]}, "t_shp", "t_ship"),
+        ({"after": ["a"], "unless": ["T_ship", "t_shipp"]}, "t_shipp", "t_ship"),
+        ({"after": [{"any": ["a", "t_shp:failed"]}]}, "t_shp:failed", "t_ship:failed"),
+        ({"after": [], "andEvery": "t-ship:ended"}, "t-ship:ended", None),
+        ({"after": ["pubilsh:failed"]}, "pubilsh:failed", "publish:failed"),
+        ({"after": ["pubilsh"]}, "pubilsh", None),
+        ({"after": ["ship", "ship:failed"]}, "the trigger for which a task is named", None),
+        ({"after": ["t_ship2:failed"]}, "a task to come", None),
+        ({"after": ["t_shio"]}, "a task to come", None),
+        ({"after": ["t_shp:started"]}, "no outcome", None),
+        ({"after": ["t_pay", "t_ship:failed"]}, "nothing alike", None),
+    ],
+)
+def test_a_trigger_that_looks_like_a_task_is_suspicious(
+    directives: dict[str, Any], found: str, meant: str | None
+) -> None:
+    others = {"t_ship": GOOD, "publish": GOOD}
+    told = list(suspicions(parse({"t_x": {"run": "x", **directives}, **others})))
+    expected = (
+        f"{found!r} (did you mean {meant!r}?) is a trigger like any other, as there is no task "
+        f"{found.partition(':')[0]!r}; no task's end fires it"
+    )
+    assert told == ([] if meant is None else [("t_x", expected)])
+
+
+def test_a_misspelled_task_is_said_when_it_is_configured(trigger_manager: TriggerManager) -> None:
+    trigger_manager.update_configuration({"t_ship": GOOD})
+    warning = r"^t_x: 't_shp' \(did you mean 't_ship'\?\) is a trigger like any other, as there"
+    with pytest.warns(ConfigurationWarning, match=warning):
+        trigger_manager.update_configuration({"t_x": {**GOOD, "after": ["t_shp"]}})
+    trigger_manager.update_configuration({"t_shp": GOOD})
+
+
 @pytest.mark.parametrize("name", ["sessionFinalised", "session_finalized"])
 def test_a_misspelled_end_is_suspicious_in_a_session_that_finalizes(
     name: str, trigger_manager: TriggerManager

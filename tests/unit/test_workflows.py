@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celery import current_app
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -869,22 +872,76 @@ async def asynchronous() -> None:
     pass
 
 
+async def asynchronous_generator() -> AsyncIterator[int]:
+    yield 1
+
+
 def generator() -> Iterator[int]:
     yield 1
+
+
+NOT_PLAIN = [
+    (asynchronous, "is async, so a call does not run it; write a plain def, and call"),
+    (asynchronous_generator, "is async, so a call"),
+    (functools.partial(asynchronous), "is async, so a call"),
+    (generator, "is a generator, so a call does not run it; write a plain def that returns."),
+]
 
 
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
         (lambda: None, "it is a lambda"),
-        (asynchronous, "it is async or a generator"),
-        (generator, "it is async or a generator"),
+        *((function, f"it {reason}") for function, reason in NOT_PLAIN),
     ],
 )
 def test_what_no_worker_could_run_is_declared_in_no_workflow(function: Any, reason: str) -> None:
     with pytest.raises(CannotRegister, match=f"as a trigger task: {reason}"):
         trigger_task(workflow="unit-refused", after="a")(function)
     assert "unit-refused" not in workflows.names()
+
+
+@pytest.mark.parametrize(("function", "reason"), NOT_PLAIN)
+def test_what_a_call_does_not_run_is_no_task_either(function: Any, reason: str) -> None:
+    with pytest.raises(CannotRegister, match=f"as a trigger task: it {reason}"):
+        trigger_task(function)
+    with pytest.raises(CannotRegister, match=f"Method as a trigger task: its _run {reason}"):
+        type("Method", (TriggerTask,), {"_run": staticmethod(function)})
+    assert not any(each.endswith("Method") for each in current_app.tasks)
+
+
+def test_what_a_decorator_makes_of_an_async_function_may_be_a_task() -> None:
+    @functools.wraps(asynchronous)
+    def run() -> None:
+        asyncio.run(asynchronous())
+
+    task = trigger_task(name="unit-run-by-a-decorator")(run)
+    assert task.function is run
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("quue", "queue"), ("max_retires", "max_retries"), ("expire", "expires"), ("Queue", "queue")],
+)
+def test_a_misspelled_option_is_refused(option: str, meant: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=f"takes no '{option}'; did you mean '{meant}'"):
+        trigger_task(**options)
+
+
+def test_celerys_bind_is_refused_with_what_a_task_has_instead() -> None:
+    with pytest.raises(TypeError, match=r"takes no 'bind': the function gets the context"):
+        trigger_task(bind=True)
+
+
+def test_an_attribute_of_ones_own_is_no_misspelled_option() -> None:
+    options: dict[str, Any] = {"colour": "red", "requests": 1, "on_failure": lambda *_: None}
+    task: Any = trigger_task(name="unit-colourful", **options)(make_nothing)
+    assert (task.colour, task.requests) == ("red", 1)
+
+
+def make_nothing() -> None:
+    pass
 
 
 # -- discovery --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from os import PathLike
 from typing import Any, NamedTuple
 
 from triggers.conditions.durations import parse_duration
@@ -176,7 +177,9 @@ def _of_type(found: Any, schema: Mapping[str, Any]) -> str:
     if title == "A condition":
         return f"a trigger name must be a string, got {kind(found)}"
     hint = ""
-    if title in _LISTS and isinstance(found, str):
+    if title == "A mapping of tasks":
+        hint = _of_no_mapping(found)
+    elif title in _LISTS and isinstance(found, str):
         hint = f"; write [{found!r}]"
     elif title == _RUN and isinstance(getattr(found, "name", None), str):
         return f"expected a name, got the task itself; write {found.name!r}"
@@ -185,6 +188,20 @@ def _of_type(found: Any, schema: Mapping[str, Any]) -> str:
     elif callable(found):
         hint = "; a function is meant by the name that it is registered with"
     return f"expected {what}, got {kind(found)}{hint}"
+
+
+def _of_no_mapping(found: Any) -> str:
+    """How to make a configuration of what stands in its place."""
+    if isinstance(found, str | bytes) and found.lstrip()[:1] in ("{", b"{"):
+        return "; read the JSON with json.loads(…)"
+    if isinstance(found, PathLike) or hasattr(found, "read"):
+        return "; read the file with json.load(…)"
+    if isinstance(found, str):
+        return (
+            "; the workflow of a name is triggers.workflows.get(…), and what is in a file is read "
+            "with json.load(…)"
+        )
+    return ""
 
 
 def _of_too_short(found: str, schema: Mapping[str, Any]) -> str:

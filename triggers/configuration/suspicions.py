@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING
 
 from triggers.configuration.likeness import meant_by
 from triggers.configuration.names import Fact, facts_of, is_certain, is_plain, members_of
+from triggers.configuration.rules import OUTCOMES
 from triggers.types import KNOWN_DIRECTIVES, SESSION_FINALIZED, TaskConfig
 
 if TYPE_CHECKING:
     from triggers.configuration import Configuration
 
+_PREFIX = "t_"
+"""What the names of tasks begin with by custom, and those of other triggers do not."""
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
 
 def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield (task name, reason) for what can be stored but is hardly meant.
 
-    A task that will hardly ever run, a directive that is probably misspelled, a trigger that
-    stands twice in a group, a task that keeps its session from being finalized, and a trigger
-    that looks like the one that the session fires then.
+    A task that will hardly ever run, a directive or another task's name that is probably
+    misspelled, a trigger that stands twice in a group, a task that keeps its session from being
+    finalized, and a trigger that looks like the one that the session fires then.
     """
     tasks = configuration.tasks
     if configuration.finalizes:
@@ -32,7 +38,7 @@ def suspicions(configuration: Configuration) -> Iterator[tuple[str, str]]:
         reason = _suspicion(name, task, facts)
         if reason is not None:
             yield name, reason
-        for reason in (*_misspelled(task), *_repeated(task)):
+        for reason in (*_misspelled(task), *_unknown(task, tasks), *_repeated(task)):
             yield name, reason
     for cycle in _cycles(needs):
         [name, *others] = cycle
@@ -82,6 +88,31 @@ def _misspelled(task: TaskConfig) -> Iterator[str]:
                 f"{name!r} (did you mean {meant!r}?) is kept as a directive of your own, and does "
                 "nothing by itself"
             )
+
+
+def _unknown(task: TaskConfig, tasks: Mapping[str, TaskConfig]) -> Iterator[str]:
+    """Triggers that look like one of the tasks, or like an outcome of one, and are none.
+
+    Only where little else can be meant: a task that is to come later is called like another one
+    too, and so is the trigger for which a task is named.
+    """
+    for trigger in sorted((task.after | task.unless) - tasks.keys()):
+        source, mark, outcome = trigger.partition(":")
+        is_outcome = bool(mark) and outcome in OUTCOMES
+        if source in tasks or not (is_outcome or (source.startswith(_PREFIX) and not mark)):
+            continue
+        alike = (each for each in tasks if not _is_of_series(source, each))
+        meant = meant_by(source, alike)
+        if meant is not None and meant.startswith(_PREFIX) == source.startswith(_PREFIX):
+            yield (
+                f"{trigger!r} (did you mean {meant + mark + outcome!r}?) is a trigger like any "
+                f"other, as there is no task {source!r}; no task's end fires it"
+            )
+
+
+def _is_of_series(one: str, other: str) -> bool:
+    """Whether names differ as those of several alike do: in their digits, or their last letter."""
+    return one[:-1] == other[:-1] or one.translate(_NO_DIGITS) == other.translate(_NO_DIGITS)
 
 
 def _repeated(task: TaskConfig) -> Iterator[str]:

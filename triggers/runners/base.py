@@ -103,10 +103,18 @@ def resolve(name: str) -> TriggerTask:
     task = current_app.tasks.get(name)
     if task is None:
         module, _dot, attribute = name.rpartition(".")
+        if not module:
+            reason = (
+                f"No trigger task {name!r} is loaded in this process, and the name does not say "
+                "which module to import. Write the dotted path, such as 'orders.tasks.ship'."
+            )
+            raise UnknownTask(name, reason)
+        hint = f" Write a dot: {name.replace(':', '.')!r}." if ":" in name else ""
         try:
             import_module(module)
         except Exception as error:  # whatever a module does when it is imported
             reason = f"No trigger task {name!r}: module {module!r} cannot be imported ({error})."
+            reason += hint
             raise UnknownTask(name, reason) from error
         task = current_app.tasks.get(name)
         if task is None:
@@ -114,6 +122,7 @@ def resolve(name: str) -> TriggerTask:
                 f"No trigger task {name!r}: {module} registers none called {attribute!r}. Is it "
                 "a subclass of triggers.task.TriggerTask, or a function with @trigger_task?"
             )
+            reason = f"No trigger task {name!r}.{hint}" if hint else reason
             raise UnknownTask(name, reason)
     if not getattr(task, "is_trigger_task", False):
         reason = f"{name!r} is a Celery task but no trigger task; extend TriggerTask."

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db.utils import Error as DatabaseError
 from django.db.utils import IntegrityError, InterfaceError, OperationalError
 
@@ -23,6 +24,11 @@ _NOT_MIGRATED = (
     "Unknown column",
 )
 _LONGEST_PAUSE = 0.25  # seconds
+
+_TO_AWAIT = (
+    "In async code, await the namesake of the manager's method: await manager.afire(…), "
+    "manager.aexplain(…), and so on."
+)
 
 _DUPLICATE = {"23505", 1062}
 _TRANSIENT = {"40001", "40P01", "55P03", 1205, 1213, 1020}
@@ -44,6 +50,9 @@ def reported() -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise unavailable(error) from error
+    except SynchronousOnlyOperation as error:
+        error.add_note(_TO_AWAIT)
+        raise
 
 
 def persistently(
@@ -64,6 +73,9 @@ def persistently(
     while True:
         try:
             return attempt()
+        except SynchronousOnlyOperation as error:
+            error.add_note(_TO_AWAIT)
+            raise
         except DatabaseError as error:
             if connection.in_atomic_block:
                 raise unavailable(error) from error
