@@ -10,7 +10,9 @@
 * ``json`` and ``toml`` blocks must parse.
 * ``.. not run: <reason>`` directly above a block keeps it from being run; the summary lists it.
 * ``.. output: exact`` directly above a ``text`` block: the last shell block printed just this,
-  where ``...`` stands for anything.
+  where ``...`` stands for anything, and blanks do not matter. ``.. output: at the end``: its last
+  lines were these, to the blank; with ``, whatever the values of firings/s, elapsed`` lines that
+  begin with one of these names may have other values, which stand on the right.
 * ``.. setup: <file>`` names a Python file (from the root) that runs first in the page's
   namespace; a function ``tear_down`` in it is called at the end.
 
@@ -40,6 +42,8 @@ _DIRECTIVE = re.compile(r"(?P<indent>\s*)\.\. (?:code-block|code|sourcecode)::\s
 _REMARK = re.compile(r"(?P<indent>\s*)\.\. (?P<name>not run|output|setup):(?P<value>.*)")
 _OPTION = re.compile(r"\s*:[\w-]+:")
 _FILE = re.compile(r"# (?P<path>[\w/]+)\.py\s*$", re.MULTILINE)
+_AT_THE_END = re.compile(r"at the end(?:, whatever the values of (?P<names>.+))?")
+_FIGURE = re.compile(r"(?P<name>\S+)(?P<gap> {2,})(?P<value>\S+(?: \S+)*)")
 _LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -60,7 +64,12 @@ class Snippet:
     language: str
     text: str
     not_run: str = ""
-    is_output: bool = False
+    output: str = ""
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it shows what the last shell block has printed."""
+        return bool(self.output)
 
 
 @dataclass(kw_only=True)
@@ -96,6 +105,8 @@ def read(path: Path) -> Page:
             if found["name"] == "setup":
                 page.setup.append(value)
             else:
+                if found["name"] == "output" and not _is_way_to_compare(value):
+                    raise SnippetError(path, number + 1, f"nothing compares outputs like '{value}'")
                 remark = found["name"], value, number + 1
             number = after
             continue
@@ -122,7 +133,7 @@ def read(path: Path) -> Page:
                 language=language,
                 text=text,
                 not_run=value if name == "not run" else "",
-                is_output=name == "output",
+                output=value if name == "output" else "",
             )
         )
         remark = None
@@ -130,6 +141,10 @@ def read(path: Path) -> Page:
     if remark:
         raise SnippetError(path, remark[2], f"no block follows '{remark[0]}'")
     return page
+
+
+def _is_way_to_compare(value: str) -> bool:
+    return value == "exact" or _AT_THE_END.fullmatch(value) is not None
 
 
 def _indented(
@@ -304,9 +319,43 @@ class _Runner:
     def compare(self, snippet: Snippet) -> None:
         if self.output is None:
             raise SnippetError(self.page.path, snippet.line, "no shell block above has run")
-        if not doctest.OutputChecker().check_output(snippet.text, self.output, _LENIENT):
+        if at_the_end := _AT_THE_END.fullmatch(snippet.output):
+            names = (at_the_end["names"] or "").split(", ")
+            is_same = _ends_with(self.output, snippet.text, names)
+        else:
+            is_same = doctest.OutputChecker().check_output(snippet.text, self.output, _LENIENT)
+        if not is_same:
             problem = f"the page shows\n{snippet.text}\nand this was printed\n{self.output}"
             raise SnippetError(self.page.path, snippet.line, problem)
+
+
+def _ends_with(printed: str, shown: str, names: list[str]) -> bool:
+    """Whether the last lines are those shown, but for the values of lines that begin with a name.
+
+    A value that is longer than the one shown moves the others in its column to the right.
+    """
+    wanted = shown.splitlines()
+    lines = [line.rstrip() for line in printed.rstrip().splitlines()][-len(wanted) :]
+    if len(lines) != len(wanted):
+        return False
+    values = [line[each.start("value") :] for line in lines if (each := _FIGURE.fullmatch(line))]
+    width = max(map(len, values), default=0)
+    replaced: list[tuple[str, str, int] | str] = []
+    for line, other in zip(lines, wanted, strict=True):
+        found, meant = _FIGURE.fullmatch(line), _FIGURE.fullmatch(other)
+        if found is None:
+            replaced.append(line)
+            continue
+        value = meant["value"] if meant and found["name"] in names else found["value"]
+        # Of the gap, what does not come from the width of the column.
+        gap = len(found["gap"]) + len(found["value"]) - width
+        replaced.append((found["name"], value, gap))
+    figures = [each for each in replaced if not isinstance(each, str)]
+    width = max((len(value) for _name, value, _gap in figures), default=0)
+    return wanted == [
+        each if isinstance(each, str) else f"{each[0]}{' ' * each[2]}{each[1]:>{width}}"
+        for each in replaced
+    ]
 
 
 def _commands(text: str) -> Iterator[tuple[int, str]]:

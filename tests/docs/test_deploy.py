@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -233,3 +234,80 @@ def test_the_page_names_settings_that_celery_and_triggers_know() -> None:
     named = set(re.findall(r"\bCELERY_[A-Z_]+\b", PAGE.read_text(encoding="utf-8")))
     assert named - known == set()
     assert len(named) >= 5
+
+
+# -- what no process of ours reads ----------------------------------------------------------------
+
+
+def parsed(unit: str) -> dict[str, dict[str, str]]:
+    """A unit's options by section; one that stands twice is an error."""
+    parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#", ";"))
+    parser.optionxform = str  # as its documentation says
+    parser.read_string(unit)
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_units_are_such_as_systemd_reads() -> None:
+    for name, text in blocks("ini").items():
+        unit = parsed(text)
+        assert list(unit) == ["Unit", "Service", "Install"], name
+        assert set(unit["Service"]) <= {
+            "User",
+            "WorkingDirectory",
+            "EnvironmentFile",
+            "ExecStart",
+            "KillSignal",
+            "KillMode",
+            "TimeoutStopSec",
+            "Restart",
+        }
+        assert Path(shlex.split(unit["Service"]["ExecStart"])[0]).is_absolute(), name
+
+
+def test_the_unit_of_the_page_about_production_is_the_same_in_short() -> None:
+    page = snippets.read(servers.ROOT / "docs" / "howto" / "run_in_production.rst")
+    [short] = [parsed(each.text) for each in page.snippets if each.language == "ini"]
+    whole = parsed(blocks("ini")["/etc/systemd/system/shop-triggers.service"])
+    assert list(short) == ["Service"]
+    assert short["Service"].items() <= whole["Service"].items()
+
+
+def variables() -> set[str]:
+    """The variables that the page's settings read."""
+    return set(re.findall(r'os\.environ\.get\("(\w+)"', blocks("python")["shop/settings.py"]))
+
+
+def test_the_file_of_variables_has_those_that_the_settings_read() -> None:
+    [text] = [
+        each.text
+        for each in snippets.read(PAGE).snippets
+        if each.language == "ini" and each.text.startswith("; /etc/")
+    ]
+    first, *lines = text.splitlines()
+    [unit, *_others] = blocks("ini").values()
+    assert parsed(unit)["Service"]["EnvironmentFile"] == first.removeprefix("; ")
+    names = [line.partition("=")[0] for line in lines]
+    assert len(set(names)) == len(names)
+    assert set(names) <= variables() | {"DJANGO_SETTINGS_MODULE"}
+
+
+def test_the_file_of_the_containers_is_whole() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    [text] = blocks("yaml").values()
+    compose = yaml.safe_load(text)
+    services = compose["services"]
+    assert set(services) == {"migrate", "web", "worker", "triggers", "db", "broker"}
+    for name, service in services.items():
+        assert "image" in service, name
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "test" in services[other]["healthcheck"], other
+            else:
+                assert how == {"condition": "service_completed_successfully"}
+                assert "command" in services[other]
+        for volume in service.get("volumes", []):
+            assert volume.partition(":")[0] in compose["volumes"]
+        # What is started from our image reads these and no others.
+        if service["image"] == compose["x-shop"]["image"]:
+            assert set(service["environment"]) <= variables(), name
+            assert service["stop_signal"] == "SIGTERM"

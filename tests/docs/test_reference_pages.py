@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
 import triggers.checks
-from tests.servers import ROOT
-from triggers import conf, exceptions
+from tests.servers import ROOT, key_prefix, redis_url
+from triggers import TriggerManager, conf, exceptions
 from triggers.commands import SUBCOMMANDS
 from triggers.limits import DEFAULT_LIMITS, Limits
 from triggers.storages import storage_backends
@@ -145,6 +146,31 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.startswith("triggers.") and not cls.__module__.startswith(
         "triggers.testing"
     )
+
+
+@pytest.mark.server("redis")
+def test_the_keys_in_redis_are_like_those_on_the_page() -> None:
+    import redis
+
+    from triggers.storages.redis import RedisStorageBackend, keys
+
+    head = keys.head_key("shop", "order:42")
+    index = keys.bucket_key("shop", keys.bucket_of("order:42"), "sessions")
+    assert f"as ``{head}`` and\n    ``{index}`` do" in SETTINGS
+    assert "``{shop:*``, in an ACL ``~{shop:*``" in SETTINGS
+    # Whatever a session needs, nothing of it lies beside the pattern.
+    prefix = f"{key_prefix()}-{uuid4().hex[:8]}"
+    manager = TriggerManager(RedisStorageBackend("order:42", url=redis_url(), prefix=prefix))
+    manager.default_task_runner_name = "synchronous"
+    manager.update_configuration({"t_x": {"after": ["a", "b"], "run": "nobody.knows.it"}})
+    manager.fire("a", idempotency_key="once")
+    manager.fire("b")
+    with redis.Redis.from_url(redis_url(), decode_responses=True) as client:
+        found = set(client.scan_iter(match=f"*{prefix}*", count=1000))
+        matching = set(client.scan_iter(match=f"{{{prefix}:*", count=1000))
+    manager.storage.delete()
+    assert {head, index} <= {each.replace(prefix, "shop") for each in found}
+    assert found == matching
 
 
 # -- commands -----------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ def test_python_blocks_and_doctests_share_one_namespace_from_top_to_bottom(tmp_p
         (".. output: exact\n\n.. code-block:: text\n\n   1", 5, "no shell block above"),
         (f"{SHELL}.. output: exact\n\n.. code-block:: text\n\n   2", 9, "shows\n2\n.*printed\n1"),
         (".. output: exact\n\nText", 1, "no block follows 'output'"),
+        (".. output: nearly\n\n.. code-block:: text\n\n   1", 1, "compares outputs like 'nearly'"),
         (".. not run: the block is gone\n\nSome text.", 1, "no block follows"),
         ("Text\n\n.. not run: the page ends", 3, "no block follows"),
         (".. not run:\n\n.. code-block:: python\n\n   1", 1, "needs to say what"),
@@ -206,3 +207,33 @@ def test_command_runs_with_this_python_and_its_own_settings(tmp_path: Path) -> N
         """,
     )
     assert outcome.run == 1
+
+
+PRINTED = """printf 'reading\\ntask   a  b\\nt_x    1  2\\n\\ncases       6\\nspeed  12,345\\n'"""
+SHOWN = ["task   a  b", "t_x    1  2", "", "cases    6", "speed  186"]
+
+
+@pytest.mark.parametrize(
+    ("remark", "change", "is_same"),
+    [
+        (", whatever the values of speed", {}, True),
+        ("", {}, False),
+        ("", {"cases    6": "cases       6", "speed  186": "speed  12,345"}, True),
+        (", whatever the values of speed", {"cases    6": "cases    7"}, False),
+        (", whatever the values of speed", {"cases    6": "cases      6"}, False),
+        (", whatever the values of speed", {"speed  186": "speed   186"}, False),
+        (", whatever the values of speed", {"t_x    1  2": "t_x    1   2"}, False),
+        (", whatever the values of speed", {"task   a  b": "task   a  c"}, False),
+    ],
+)
+def test_what_stands_at_the_end_of_an_output_is_compared_to_the_blank(
+    remark: str, change: dict[str, str], is_same: bool, tmp_path: Path
+) -> None:
+    shown = "\n".join(f"    {change.get(line, line)}".rstrip() for line in SHOWN)
+    page = f".. code-block:: bash\n\n    {PRINTED}\n\n.. output: at the end{remark}\n"
+    page += f".. code-block:: text\n\n{shown}\n"
+    if is_same:
+        assert run_page(tmp_path, page).run == 2
+    else:
+        with pytest.raises(SnippetError, match="and this was printed"):
+            run_page(tmp_path, page)

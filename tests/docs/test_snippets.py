@@ -1,4 +1,4 @@
-"""Every code block of the README and of the documentation runs as printed."""
+"""Every code block of the READMEs and of the documentation runs as printed."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from tests.docs import snippets
 from tests.servers import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.rst", *sorted(DOCS.rglob("*.rst"))]
+READMES = [ROOT / "README.rst", *sorted((ROOT / "examples").glob("*/README.rst"))]
+PAGES = [*READMES, *sorted(DOCS.rglob("*.rst"))]
 
 
 @pytest.mark.django_db(transaction=True)

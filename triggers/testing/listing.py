@@ -37,7 +37,7 @@ class ListingContract(StorageSuite):
     def due_one_by_one(self) -> Iterator[tuple[datetime, list[str]]]:
         """Sessions that recovery is to look at, each of them a deadline a day later.
 
-        :returns: a context manager that yields the moment from which :data:`HOURS` count, and the
+        :returns: a context manager that yields the moment from which ``HOURS`` count, and the
             uids, the session first that is due for longest.
         """
         if not self.lists_overdue:

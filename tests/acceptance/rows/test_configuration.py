@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from tests import servers
 from tests.acceptance.rows.conftest import NewSession
 from tests.acceptance.rows.sessions import (
     IdleRunner,
@@ -18,6 +24,7 @@ from tests.acceptance.rows.sessions import (
     show,
     statuses,
 )
+from triggers import DatabaseStorageBackend, TriggerManager
 from triggers.exceptions import (
     ConfigurationError,
     InvalidPayload,
@@ -54,6 +61,61 @@ def test_e01_several_servers_may_fire_at_once_and_the_join_still_runs_once(
         assert statuses(manager) == {"t_x#0": "finished"}
         assert reopened(manager).storage["t_x#0"].record.attempt == 1
         assert got(manager, "t_x#0") == {name: {"n": name} for name in "abcd"}
+
+
+SERVER = """
+import sys
+import django
+django.setup()
+from tests.acceptance.rows.sessions import show
+from triggers import DatabaseStorageBackend, TriggerManager
+from triggers.testing import run_tasks_locally
+
+using, name, *uids = sys.argv[1:]
+managers = [TriggerManager(DatabaseStorageBackend(uid, using=using)) for uid in uids]
+managers[0].storage.tasks
+print("ready", flush=True)
+sys.stdin.readline()
+with run_tasks_locally("synchronous"):
+    for manager in managers:
+        manager.fire(name, {"n": name})
+"""
+
+
+@pytest.mark.parametrize("using", servers.database_params())
+def test_e01_processes_that_fire_at_once_run_each_join_once(using: str) -> None:
+    uids = [uuid4().hex for _ in range(20)]
+    for uid in uids:
+        made = TriggerManager(DatabaseStorageBackend(uid, using=using))
+        made.update_configuration({"t_x": {"after": ["a", "b", "c"], **SHOW}})
+    command, environment = [sys.executable, "-c", SERVER, using], servers.subprocess_environment()
+    with ExitStack() as stack:
+        processes = []
+        for name in "abca":
+            process = subprocess.Popen(
+                [*command, name, *uids],
+                env=environment,
+                cwd=servers.ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            processes.append(process)
+        assert [each.stdout.readline() for each in processes if each.stdout] == ["ready\n"] * 4
+        for each in processes:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        assert [each.wait(timeout=120) for each in processes] == [0] * 4
+    for uid in uids:
+        manager = TriggerManager(DatabaseStorageBackend(uid, using=using))
+        assert statuses(manager) == {"t_x#0": "finished"}
+        assert manager.storage["t_x#0"].record.attempt == 1
+        assert got(manager, "t_x#0") == {name: {"n": name} for name in "abc"}
+        fired = Counter(each.trigger for each in manager.storage.find_firings())
+        assert fired == {"a": 2, "b": 1, "c": 1, "t_x": 1}
 
 
 def test_e01_a_trigger_that_no_task_names_may_be_fired(new_session: NewSession) -> None:

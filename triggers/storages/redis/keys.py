@@ -3,20 +3,20 @@
 All keys of a session, and the indexes of its bucket, begin with the same hash tag, so that one
 script may change them together, on Redis Cluster too::
 
-    {triggers:17}:s:order%3A42          head: sequence number, clock, revision, counts, latest …
-    {triggers:17}:s:order%3A42:b        body: instances by name, firings by sequence number
-    {triggers:17}:s:order%3A42:k        idempotency keys
-    {triggers:17}:s:order%3A42:p        pending marks
-    {triggers:17}:s:order%3A42:a        active instances: scheduled or running
-    {triggers:17}:s:order%3A42:timers   when time alone changes which instance
-    {triggers:17}:s:order%3A42:w:paid   instances that wait for "paid"
-    {triggers:17}:s:order%3A42:u:t_x    unsettled instances of "t_x", where somebody asks
+    {triggers:43}:s:order%3A42          head: sequence number, clock, revision, counts, latest …
+    {triggers:43}:s:order%3A42:b        body: instances by name, firings by sequence number
+    {triggers:43}:s:order%3A42:k        idempotency keys
+    {triggers:43}:s:order%3A42:p        pending marks
+    {triggers:43}:s:order%3A42:a        active instances: scheduled or running
+    {triggers:43}:s:order%3A42:timers   when time alone changes which instance
+    {triggers:43}:s:order%3A42:w:paid   instances that wait for "paid"
+    {triggers:43}:s:order%3A42:u:t_x    unsettled instances of "t_x", where somebody asks
 
-    {triggers:17}:sessions              sessions of this bucket
-    {triggers:17}:due                   when recovery should look at what, of each
-    {triggers:17}:timers                of each, what time changes first
-    {triggers:17}:plan:<digest>         a configuration, and how many sessions have it
-    {triggers:17}:done:<client>         the latest commit of one connection, for a minute
+    {triggers:43}:sessions              sessions of this bucket
+    {triggers:43}:due                   when recovery should look at what, of each
+    {triggers:43}:timers                of each, what time changes first
+    {triggers:43}:plan:<digest>         a configuration, and how many sessions have it
+    {triggers:43}:done:<client>         the latest commit of one connection, for a minute
 """
 
 from __future__ import annotations

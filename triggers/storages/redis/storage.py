@@ -74,7 +74,8 @@ class RedisStorageBackend(SessionStorage):
     :param uid: the session's uid.
     :param url: address of the server, as for ``redis.from_url``; by default the Django setting or
         environment variable ``TRIGGERS_REDIS_URL``, or else ``redis://localhost:6379/0``.
-    :param prefix: what all keys begin with; sessions under another prefix are others.
+    :param prefix: what all keys begin with, behind a brace: ``{triggers:43}:…``, with the number of
+        the bucket that a session belongs to. Sessions under another prefix are others.
     :param limits: see :class:`~triggers.limits.Limits`.
     :raises SettingsError: ``url``, ``prefix`` or a limit cannot be used, or redis-py is not
         installed.
