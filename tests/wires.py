@@ -27,6 +27,10 @@ class Wire:
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead to another server from now on; connections that are open stay where they are."""
+        self._target = (host, port)
+
     def cut(self) -> None:
         """End all connections; new ones are accepted."""
         with self._lock:

@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from triggers import heartbeat, payload
 from triggers.engine import Transition
 from triggers.engine.lifecycle import Claim, Fail, Finish, Report, Retry, Skip
@@ -188,7 +190,13 @@ class Attempt:
         name, about = self.instance.name, self._about("drop")
         self.is_reporting = True
         try:
-            event, transition, is_repeated = self._apply(make, is_ending)
+            try:
+                event, transition, is_repeated = self._apply(make, is_ending)
+            except SoftTimeLimitExceeded:
+                if self.is_in_transaction:
+                    raise
+                # It comes once. The task is over, and must not run again for want of a record.
+                event, transition, is_repeated = self._apply(make, is_ending, tries=1)
             is_accepted = bool(transition.outcome)
         except InstanceNotFound:
             message = "The end of %s was not recorded: there is no such instance any more"
@@ -212,17 +220,17 @@ class Attempt:
             raise AttemptLost(name)
 
     def _apply(
-        self, make: Callable[[], Report], is_ending: bool
+        self, make: Callable[[], Report], is_ending: bool, *, tries: int = 0
     ) -> tuple[Report, Transition, bool]:
         """Report, again while the storage is away: the work is done, and must not be lost.
 
         The token makes repeating safe: if the first try was committed, the next is not accepted.
         It goes on for as long as a lease at most. In a transaction, only all could be repeated.
 
+        :param tries: how often it was tried before.
         :returns: the event, what it made, and whether it was a repetition.
         """
         deadline = time.monotonic() + (0 if is_ending else self.manager.storage.limits.lease)
-        tries = 0
         while True:
             try:
                 event = make()

@@ -136,13 +136,13 @@ def _carry_out(
         theirs.setdefault(name, []).append(mark)
     # What is the session's own first: another manager may not even be known here.
     unsent = follow_up(manager, replace(transition, pending=theirs.pop(manager.name, [])))
-    for name, marks in theirs.items():
-        fulfil(manager_of(name, manager.storage, alias), marks)
     if unsent:
         found.sent -= len(unsent)
         found.unsent += len(unsent)
         with suppress(InstanceNotFound):  # the session was purged meanwhile
             manager.apply(Unsent(sends={key: transition.instances[key].sends for key in unsent}))
+    for name, marks in theirs.items():
+        fulfil(manager_of(name, manager.storage, alias), marks)
 
 
 def _tell_of_lost_workers(manager: TriggerManager, transition: Transition) -> None:

@@ -182,6 +182,21 @@ def test_what_a_broker_refuses_for_hours_is_sent_a_minute_after_it_is_back(
     assert {each.record.sends for each in manager.storage} == {1}
 
 
+@pytest.mark.parametrize("run", [worker_tasks.Tell.name, "elsewhere.tasks.Ship"])
+def test_a_result_backend_that_is_down_holds_nothing_up(redis_url: str, run: str) -> None:
+    manager = TriggerManager(MemoryStorageBackend(uuid4().hex))
+    manager.update_configuration({"t_x": {"after": ["a"], "run": run}})
+    with refused() as port, current(celery_app.make_app(redis_url, new_prefix())) as app:
+        app.conf.result_backend = f"redis://127.0.0.1:{port}/0"
+        app.conf.task_ignore_result = False
+        started = time.monotonic()
+        manager.fire("a")
+        assert time.monotonic() - started < TIMEOUT + SLACK
+        assert messages_in(app) == 1
+        message = fetch_message(app)
+        assert message.headers["ignore_result"] is True
+
+
 @pytest.mark.django_db(transaction=True)
 def test_one_pass_of_recovery_fails_where_the_broker_refuses_what_is_to_be_sent(
     settings: Any,

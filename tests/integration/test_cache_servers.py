@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from tests.integration.cache_sessions import EVERY, fired, lock_of, session, until
 from tests.servers import redis_url
+from tests.wires import wire_to
 from triggers.exceptions import StorageUnavailable
 from triggers.manager import TriggerManager
 from triggers.storages.cache import CacheStorageBackend
@@ -73,6 +75,26 @@ def test_a_server_that_hangs_is_an_error_within_the_time_that_it_may_take(
         os.kill(process, signal.SIGCONT)
     # A lock that it gave while nobody listened any more expires.
     assert manager.fire("b").seq >= 1
+
+
+def test_a_primary_that_was_demoted_is_left_for_the_one_at_its_address(
+    on_own_server: Any, settings: Any
+) -> None:
+    place, primary = settings.CACHES["default"], urlsplit(redis_url())
+    with wire_to(on_own_server.connection_url, 6379) as wire:
+        settings.CACHES = {"default": {**place, "LOCATION": f"redis://127.0.0.1:{wire.port}/0"}}
+        manager = session()
+        manager.fire("a")
+        wire.lead_to(primary.hostname or "127.0.0.1", primary.port or 6379)
+        with redis.Redis.from_url(on_own_server.connection_url) as client:
+            client.replicaof("127.0.0.1", 1)
+            try:
+                with pytest.raises(StorageUnavailable, match="read only replica"):
+                    manager.fire("b")
+                assert manager.fire("c").seq == 1, "the other server has not got the session"
+            finally:
+                client.replicaof("NO", "ONE")
+                manager.storage.delete()
 
 
 def test_a_server_that_hangs_while_somebody_waits_for_a_lock_is_an_error(

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from triggers import attempt, recovery
 from triggers.clock import frozen_time
-from triggers.engine.lifecycle import Claim, Extend, Finish
+from triggers.engine.lifecycle import Claim, Extend, Fail, Finish, Retry, Skip
 from triggers.exceptions import StorageUnavailable
 from triggers.manager import TriggerManager, trigger_managers
 from triggers.models import DeferredFiring
@@ -42,16 +43,44 @@ def fire_more(context: TaskContext) -> dict[str, Any]:
     return {}
 
 
+@trigger_task
+def give_up(context: TaskContext) -> None:
+    """Skip itself."""
+    RUNS.append(context.instance_name)
+    raise give_up.skip()
+
+
+@trigger_task
+def ask_again(context: TaskContext) -> None:
+    """Succeed at the second time."""
+    RUNS.append(context.instance_name)
+    if len(RUNS) == 1:
+        raise ask_again.retry()
+
+
+@trigger_task
+def break_down(context: TaskContext) -> None:
+    """Fail."""
+    RUNS.append(context.instance_name)
+    raise ValueError("it broke")
+
+
 class Deaf(MemoryStorageBackend):
     """Commits what it is told, and says that it does not know."""
 
     losing: ClassVar[dict[type, int]] = {}
+    interrupted: ClassVar[dict[type, str]] = {}
     blocked: ClassVar[threading.Event | None] = None
 
     def transact(self, event: Any) -> Any:
         if isinstance(event, Extend) and self.blocked is not None:
             self.blocked.wait(30)
+        when = self.interrupted.pop(type(event), "")
+        if when == "before":
+            raise SoftTimeLimitExceeded
         transition = super().transact(event)
+        if when:
+            raise SoftTimeLimitExceeded
         if self.losing.get(type(event), 0):
             self.losing[type(event)] -= 1
             raise StorageUnavailable("deaf", "the connection broke during the commit")
@@ -63,6 +92,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(attempt, "REPORT_PAUSES", (0, 0, 0))
     RUNS.clear()
     Deaf.losing.clear()
+    Deaf.interrupted.clear()
     task_runners.register(IdleRunner)
     with run_tasks_locally("synchronous"):
         yield
@@ -99,6 +129,29 @@ def test_a_finish_whose_answer_was_lost_is_not_called_refused(
     with frozen_time(manager.storage.now() + timedelta(minutes=1)):
         assert recovery.recover(manager).sent == 1
     assert str(manager.storage["t_y#0"].status) == "finished"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("task", "event", "ends"),
+    [
+        ("note", Finish, {"t_x#0": "finished"}),
+        ("give_up", Skip, {"t_x#0": "skipped"}),
+        ("ask_again", Retry, {"t_x#0": "replayed", "t_x#1": "finished"}),
+        ("break_down", Fail, {"t_x#0": "failed"}),
+    ],
+)
+def test_a_time_limit_that_passes_while_the_end_is_recorded_does_not_undo_it(
+    task: str, event: type, ends: dict[str, str], when: str
+) -> None:
+    manager = manager_on(Deaf(uuid4().hex), t_x={"after": ["a"], "run": f"{__name__}.{task}"})
+    Deaf.interrupted[event] = when
+    manager.fire("a")
+    with frozen_time(manager.storage.now() + timedelta(hours=1)):
+        recovery.recover(manager)
+    assert {each.name: str(each.status) for each in manager.storage} == ends
+    assert {each.attempt for each in manager.storage} == {1}
+    assert sorted(RUNS) == sorted(ends)
 
 
 def test_a_heartbeat_that_has_to_wait_costs_no_other_instance_its_lease() -> None:

@@ -16,13 +16,14 @@ from tests.servers import subprocess_environment
 from triggers import attempt, recovery
 from triggers.clock import frozen_time
 from triggers.engine.lifecycle import Finish
-from triggers.exceptions import StorageUnavailable
-from triggers.manager import TriggerManager, trigger_managers
+from triggers.exceptions import NotSent, StorageUnavailable
+from triggers.manager import TriggerManager, get_trigger_manager, trigger_managers
+from triggers.runners import task_runners
 from triggers.storages.database import DatabaseStorageBackend
 from triggers.storages.memory import MemoryStorageBackend
 from triggers.task import TaskContext, TriggerTask
 from triggers.testing import run_tasks_locally
-from triggers.testing.racing import Recorded
+from triggers.testing.racing import IdleRunner, Recorded
 from triggers.types import FireResult, TaskInstance
 
 LATER = timedelta(days=1)
@@ -276,6 +277,40 @@ def test_redelivery_uses_the_manager_that_configured_the_session(settings: Any) 
         again = recovery.redeliver()
     assert manager.calls == [("post_fire", "b", [])]
     assert (found.sessions, found.marks, found.sent, again.sessions) == (1, 1, 0, 0)
+
+
+class Busy(IdleRunner):
+    """Its broker does not answer."""
+
+    name = "busy"
+
+    def run(self, manager: TriggerManager, task_instance: TaskInstance) -> None:
+        raise NotSent(task_instance.name)
+
+
+def test_what_was_not_sent_counts_so_though_another_managers_hook_cannot_be_called(
+    settings: Any,
+) -> None:
+    settings.TRIGGERS = {"default": {"STORAGE": "memory", "RUNNER": "busy"}}
+    task_runners.register(Busy)
+    try:
+        manager = get_trigger_manager("two managers")
+        manager.update_configuration({"t_x": {"after": ["a"], "run": Counted.name}})
+        watching = WatchingManager(manager.storage)
+        watching.broken.add("post_fire")
+        with run_tasks_locally("busy"):
+            watching.fire("a")
+        trigger_managers.unregister(WatchingManager.name)
+        try:
+            later = frozen_time(manager.storage.now() + LATER)
+            with later, run_tasks_locally("busy"):
+                found = recovery.redeliver()
+        finally:
+            trigger_managers.register(WatchingManager)
+    finally:
+        task_runners.unregister(Busy.name)
+    assert (found.sent, found.failed) == (0, 1)
+    assert manager.storage["t_x#0"].record.sends == 0
 
 
 CRASH = """

@@ -37,6 +37,7 @@ from triggers.exceptions import (
 from triggers.runners import task_runners
 from triggers.storages import storage_backends
 from triggers.storages.redis import RedisStorageBackend, keys, plans
+from triggers.storages.redis.server import Server
 from triggers.testing.racing import IdleRunner, Recorded, in_threads
 
 pytestmark = [pytest.mark.server("redis"), pytest.mark.django_db]
@@ -87,6 +88,7 @@ class Proxy:
     """Stands between client and server, and breaks the connection after a request if told to.
 
     :ivar drops: how many answers are still to be lost.
+    :ivar holds: whether the next message is to be held up, and its connection to break.
     """
 
     def __init__(self, url: str) -> None:
@@ -95,12 +97,23 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{port}{parts.path}"
+        self._database = parts.path.strip("/") or "0"
         self.drops = 0
         self.dropped = threading.Event()
+        self.holds = False
+        self._held = b""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
+
+    def send_late(self) -> bytes:
+        """Pass on the message that was held up; returns what the server answers."""
+        with redis.Redis(*self._target, db=int(self._database)) as late:
+            connection = late.connection_pool.get_connection()
+            connection.send_packed_command([self._held])
+            answer: bytes = connection.read_response()
+            return answer
 
     def _accept(self) -> None:
         while True:
@@ -113,6 +126,9 @@ class Proxy:
     def _serve(self, accepted: socket.socket) -> None:
         with accepted, socket.create_connection(self._target) as server:
             while request := accepted.recv(1 << 20):
+                if self.holds and b"EVALSHA" in request:
+                    self.holds, self._held = False, request
+                    return
                 server.sendall(request)
                 answer = server.recv(1 << 20)
                 if self.drops and b"EVALSHA" in request:
@@ -183,6 +199,7 @@ def test_the_commands_of_a_firing_do_not_depend_on_what_has_finished(
     commands.pop("config|resetstat", None)
     assert commands == {
         "evalsha": 1,
+        "getrange": 1,
         "hmget": 1,
         "time": 1,
         "smembers": 1,
@@ -217,6 +234,57 @@ def test_a_commit_whose_answer_is_lost_is_done_once(client: Any, drops: int) -> 
             assert proxy.drops == 0
             assert len(statuses(manager)) == before + 1
             assert (getattr(made, "scheduled", None) or (made.name,)) == (f"t_x#{before}",)
+
+
+def test_a_message_that_comes_after_its_repetition_has_no_effect(client: Any) -> None:
+    with proxied(servers.redis_url()) as proxy:
+        manager = session(EVERY, url=proxy.url)
+        manager.fire("p")
+        for number, fire_more in enumerate([False, True], start=2):
+            proxy.holds = True
+            assert manager.fire("p").scheduled == (f"t_x#{len(statuses(manager)) - 1}",)
+            assert not proxy.holds, number
+            if fire_more:
+                manager.fire("p")
+            before = client.hgetall(keys_of(client, manager)[0])
+            assert proxy.send_late() == b"late"
+            assert client.hgetall(keys_of(client, manager)[0]) == before
+    assert [each.seq for each in manager.storage.find_firings()] == [1, 2, 3, 4]
+
+
+def keys_of(client: Any, manager: TriggerManager) -> list[str]:
+    """The keys of a session, its head first."""
+    found = client.scan_iter(f"{{{PREFIX}:*{manager.storage.uid}*", count=1000)
+    return sorted(found, key=len)
+
+
+def test_a_server_that_took_over_without_the_last_commits_takes_no_decision_on_them(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"t_x": {"run": Recorded.name, "after": ["a", "b"], "within": "PT1H"}}
+    uid = uuid4().hex
+    manager, other = session(tasks, uid), session(tasks, uid)
+    manager.fire("first")
+    binary = redis.Redis.from_url(servers.redis_url())
+    names = [name.encode() for name in keys_of(client, manager)]
+    replicated = {name: binary.dump(name) for name in names}
+    manager.fire("lost")
+    write = Server.write
+
+    def taking_over(server: Server, name: str, *args: Any) -> Any:
+        monkeypatch.undo()
+        binary.delete(*names)
+        for each, content in replicated.items():
+            binary.restore(each, 0, content)
+        other.fire("a")
+        return write(server, name, *args)
+
+    monkeypatch.setattr(Server, "write", taking_over)
+    with binary:
+        manager.fire("b")
+    assert statuses(manager) == {"t_x#0": "scheduled"}
+    fired = [each.trigger for each in manager.storage.find_firings()]
+    assert fired == ["first", "a", "b"]
 
 
 def failed(manager: TriggerManager, name: str) -> None:

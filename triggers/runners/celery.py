@@ -46,6 +46,9 @@ class CeleryTaskRunner(BaseTaskRunner):
         # An instance that was not started in time fails, where handlers see it, and so is not
         # dropped by the broker, where nobody does: a message must not expire.
         options: dict[str, Any] = {"serializer": "json", "expires": None}
+        # The storage keeps the result, and erases it when asked to. A result backend would not,
+        # and Celery asks it before it sends, for as long as that takes.
+        options["ignore_result"] = True
         # What ``celery inspect`` and monitors show of a message; Celery would take it from all of
         # the kwargs, which takes longer than all else that is done here.
         about_it = {"session": manager.storage.uid, "instance": task_instance.name}

@@ -110,9 +110,20 @@ class CacheServer:
     def _session(self, uid: str) -> str:
         return self._key(f"triggers:session:{uid}")
 
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            if isinstance(error, redis.ReadOnlyError):
+                # A server that another has taken over from: the address may lead to that one now.
+                self._client.connection_pool.disconnect()
+            reason = str(error) or type(error).__name__
+            raise StorageUnavailable("cache", f"Redis: {reason}") from error
+
     def load(self, uid: str) -> tuple[bytes | None, datetime]:
         """The text of a session, and the time."""
-        with _reported():
+        with self._reported():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.get(self._session(uid))
             pipeline.time()
@@ -121,7 +132,7 @@ class CacheServer:
 
     def now(self) -> datetime:
         """The time."""
-        with _reported():
+        with self._reported():
             return _time(cast(Any, self._client.time()))
 
     def save(
@@ -150,7 +161,7 @@ class CacheServer:
         life = "" if expires is None else str(max(1, round(expires * 1000)))
         data = text.encode("utf-8", "surrogatepass")
         args: list[bytes | str] = [expected, beginning, data, life, uid, *scores]
-        with _reported():
+        with self._reported():
             try:
                 return bool(self._save(keys, args))
             except redis.ConnectionError:
@@ -161,7 +172,7 @@ class CacheServer:
 
     def delete(self, uid: str) -> None:
         """Remove a session."""
-        with _reported():
+        with self._reported():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.delete(self._session(uid))
             for index in self._indexes:
@@ -178,7 +189,7 @@ class CacheServer:
 
     @contextmanager
     def _locked(self, lock: _Lock) -> Iterator[None]:
-        with _reported():
+        with self._reported():
             lock.acquire()
         try:
             yield
@@ -200,7 +211,7 @@ class CacheServer:
         _due, _timers, changed, uids = self._indexes
         found: list[str] = []
         while len(found) < limit:
-            with _reported():
+            with self._reported():
                 start = f"({after}" if after else "-"
                 page = _texts(self._client.zrangebylex(uids, start, "+", start=0, num=limit))
             if not page:
@@ -209,7 +220,7 @@ class CacheServer:
             gone = self._forget_expired(page)
             page = [uid for uid in page if uid not in gone]
             if unchanged_since is not None and page:
-                with _reported():
+                with self._reported():
                     pipeline = self._client.pipeline(transaction=False)
                     for uid in page:
                         pipeline.zscore(changed, uid)
@@ -222,7 +233,7 @@ class CacheServer:
 
     def _by_time(self, index: str, until: datetime, limit: int) -> list[str]:
         while True:
-            with _reported():
+            with self._reported():
                 found = self._client.zrangebyscore(index, "-inf", _score(until), 0, limit)
             uids = _texts(found)
             if not self._forget_expired(uids):
@@ -232,7 +243,7 @@ class CacheServer:
         """Take sessions that are no more off the indexes; which were."""
         if not uids:
             return set()
-        with _reported():
+        with self._reported():
             pipeline = self._client.pipeline(transaction=False)
             for uid in uids:
                 pipeline.exists(self._session(uid))
@@ -341,15 +352,6 @@ def _raw_client(cache: BaseCache, alias: str) -> redis.Redis:
 def _is_django_redis(cache: BaseCache) -> bool:
     module = sys.modules.get("django_redis.cache")
     return module is not None and isinstance(cache, module.RedisCache)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        reason = str(error) or type(error).__name__
-        raise StorageUnavailable("cache", f"Redis: {reason}") from error
 
 
 def _score(moment: datetime | None) -> str:

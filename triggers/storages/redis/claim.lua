@@ -9,11 +9,9 @@
 -- time, the digest of the configuration, the instance, and numbers and texts of the firings.
 
 local client, number = ARGV[1], ARGV[2]
-if ARGV[3] == '1' then
-    local known = answer_again(client, number)
-    if known then
-        return known
-    end
+local answered = answer_again(client, number, ARGV[3] == '1')
+if answered then
+    return answered
 end
 
 local known = redis.call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest')
@@ -46,7 +44,7 @@ local due = after(now, tonumber(ARGV[7]))
 local started = table.concat({'running', taken, now, due, decided_by, depth, tonumber(attempt) + 1,
     ARGV[6], rest}, '\n')
 redis.call('HSET', head .. ':b', ARGV[5], started)
-redis.call('HSET', head, 'clock', now, 'rev', tonumber(known[1]) + 1)
+redis.call('HSET', head, 'clock', now, 'rev', client .. ':' .. number)
 redis.call('ZADD', bucket .. 'due', due, member .. ' i:' .. ARGV[5])
 
 note_answer(client, number, table.concat({'done', now, known[6] or '', started}, '\0'))

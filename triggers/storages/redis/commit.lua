@@ -12,11 +12,9 @@
 -- Answers 'done', or 'conflict' if somebody else was faster.
 
 local client, number = ARGV[1], ARGV[2]
-if ARGV[3] == '1' then
-    local known = answer_again(client, number)
-    if known then
-        return known
-    end
+local answered = answer_again(client, number, ARGV[3] == '1')
+if answered then
+    return answered
 end
 
 local rev = redis.call('HGET', head, 'rev')
@@ -79,8 +77,8 @@ elseif change.lists == 'listed' then
     redis.call('ZADD', bucket .. 'sessions', 0, member)
 end
 
--- A session that is made anew under the same uid does not take up the old one's revisions.
-if not rev and redis.call('EXISTS', head) == 1 then
-    redis.call('HSET', head, 'rev', redis.call('TIME')[1] * 10000)
+-- No count, which would come again if a server that took over has lost what this one has written.
+if change.lists ~= 'gone' or redis.call('EXISTS', head) == 1 then
+    redis.call('HSET', head, 'rev', client .. ':' .. number)
 end
 return note_answer(client, number, 'done')

@@ -26,11 +26,9 @@ local ARGV, call = ARGV, redis.call
 local match, find, sub = string.match, string.find, string.sub
 
 local client, number = ARGV[1], ARGV[2]
-if ARGV[3] == '1' then
-    local known = answer_again(client, number)
-    if known then
-        return known
-    end
+local answered = answer_again(client, number, ARGV[3] == '1')
+if answered then
+    return answered
 end
 
 local finishing = ARGV[8] ~= ''
@@ -251,7 +249,7 @@ while upto - from >= 1000 do
     call('HSET', head, unpack(fields, from, from + 999))
     from = from + 1000
 end
-call('HSET', head, 'seq', abandoned and last or seq, 'clock', now, 'rev', known[1] + 1,
+call('HSET', head, 'seq', abandoned and last or seq, 'clock', now, 'rev', client .. ':' .. number,
     unpack(fields, from, upto))
 from, upto = 1, #body
 while upto - from >= 1000 do

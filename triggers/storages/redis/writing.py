@@ -99,8 +99,6 @@ class Writes:
         :param plan: digests of the configurations before and after, and the text of the latter.
         :param lists: whether the session is ``listed`` from now on, or ``gone`` from the list.
         """
-        if self.head and head.revision is not None:
-            self.head["rev"] = str(int(head.revision) + 1)
         change: dict[str, Any] = {}
         # These come first: a server that is full refuses a script only before it has written.
         head_fields = [each for pair in self.head.items() for each in pair]
