@@ -222,7 +222,8 @@ class TriggerManager(AsyncMethods):
         :raises IdempotencyConflict: the key was used with other kwargs.
         :raises SessionClosed: the session has been closed, cancelled or purged.
         :raises SessionFull: the session has recorded as many firings as it may.
-        :raises StorageUnavailable: the storage did not do its part; nothing was stored.
+        :raises StorageUnavailable: the storage did not do its part. Nothing was stored, unless it
+            answered too late or its answer was lost: with ``idempotency_key``, fire again safely.
         """
         what = f"kwargs of {trigger_name!r}"
         kwargs = payload.encode(trigger_kwargs, what=what, limit=self.storage.payload_limit)

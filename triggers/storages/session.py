@@ -91,7 +91,7 @@ class SessionStorage(ABC):
 
         :returns: what was decided and committed.
         :raises InstanceNotFound: the event names an instance that does not exist.
-        :raises StorageUnavailable: the server did not do its part; nothing was committed.
+        :raises StorageUnavailable: the server did not do its part, or its answer was lost.
         """
 
     @abstractmethod
@@ -272,7 +272,7 @@ class SessionStorage(ABC):
         :returns: what was decided and committed.
         :raises InstanceNotFound: the event names an instance that does not exist.
         :raises PredicateFailed: a predicate raised an exception about kwargs from outside.
-        :raises StorageUnavailable: the server did not do its part; nothing was committed.
+        :raises StorageUnavailable: the server did not do its part, or its answer was lost.
         """
         return with_verdicts(self, event, partial(self.commit, event))
 
