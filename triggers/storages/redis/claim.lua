@@ -9,9 +9,11 @@
 -- time, the digest of the configuration, the instance, and numbers and texts of the firings.
 
 local client, number = ARGV[1], ARGV[2]
-local answered = answer_again(client, number, ARGV[3] == '1')
-if answered then
-    return answered
+if ARGV[3] == '1' then
+    local known = answer_again(client, number)
+    if known then
+        return known
+    end
 end
 
 local known = redis.call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest')

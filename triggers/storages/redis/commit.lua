@@ -12,9 +12,11 @@
 -- Answers 'done', or 'conflict' if somebody else was faster.
 
 local client, number = ARGV[1], ARGV[2]
-local answered = answer_again(client, number, ARGV[3] == '1')
-if answered then
-    return answered
+if ARGV[3] == '1' then
+    local known = answer_again(client, number)
+    if known then
+        return known
+    end
 end
 
 local rev = redis.call('HGET', head, 'rev')
@@ -75,10 +77,5 @@ if change.lists == 'gone' then
     redis.call('ZREM', bucket .. 'sessions', member)
 elseif change.lists == 'listed' then
     redis.call('ZADD', bucket .. 'sessions', 0, member)
-end
-
--- No count, which would come again if a server that took over has lost what this one has written.
-if change.lists ~= 'gone' or redis.call('EXISTS', head) == 1 then
-    redis.call('HSET', head, 'rev', client .. ':' .. number)
 end
 return note_answer(client, number, 'done')

@@ -26,9 +26,11 @@ local ARGV, call = ARGV, redis.call
 local match, find, sub = string.match, string.find, string.sub
 
 local client, number = ARGV[1], ARGV[2]
-local answered = answer_again(client, number, ARGV[3] == '1')
-if answered then
-    return answered
+if ARGV[3] == '1' then
+    local known = answer_again(client, number)
+    if known then
+        return known
+    end
 end
 
 local finishing = ARGV[8] ~= ''
@@ -38,6 +40,10 @@ local first_task = first_read + ARGV[12]
 local known = call('HMGET', head, 'rev', 'version', 'phase', 'seq', 'clock', 'digest',
     unpack(ARGV, first_read, first_task - 1))
 local goes_on = known[3] == 'open' or known[3] == 'closed' and finishing
+local rev = client .. ':' .. number
+if known[1] == rev then
+    return 'late'  -- its repetition, on another connection, was faster
+end
 if not known[1] or tonumber(known[2]) > NEWEST_VERSION or not goes_on then
     return 'other'
 end
@@ -249,7 +255,7 @@ while upto - from >= 1000 do
     call('HSET', head, unpack(fields, from, from + 999))
     from = from + 1000
 end
-call('HSET', head, 'seq', abandoned and last or seq, 'clock', now, 'rev', client .. ':' .. number,
+call('HSET', head, 'seq', abandoned and last or seq, 'clock', now, 'rev', rev,
     unpack(fields, from, upto))
 from, upto = 1, #body
 while upto - from >= 1000 do

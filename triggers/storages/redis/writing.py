@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 from triggers import payload
@@ -99,6 +102,8 @@ class Writes:
         :param plan: digests of the configurations before and after, and the text of the latter.
         :param lists: whether the session is ``listed`` from now on, or ``gone`` from the list.
         """
+        if self.head:
+            self.head["rev"] = _new_revision()
         change: dict[str, Any] = {}
         # These come first: a server that is full refuses a script only before it has written.
         head_fields = [each for pair in self.head.items() for each in pair]
@@ -271,6 +276,29 @@ def _awaits(plan: Plan, instance: Instance) -> tuple[str, ...]:
     if instance.status is not Status.UNSTARTED:
         return ()
     return plan.tasks[instance.task].open_names(instance) or (keys.NOTHING_OPEN,)
+
+
+_process = secrets.token_hex(6)
+_count = count()
+
+
+def _new_revision() -> str:
+    """A text that no commit has ever had: a mere count would come again after commits were lost.
+
+    So it is when a replica takes over that had not got them yet. Taken from the system's random
+    numbers each time, it would take longer than all else that is written here.
+    """
+    return f"{_process}{next(_count):x}"
+
+
+def _start_afresh() -> None:
+    """In a forked process, which must not count on from where its parent is."""
+    global _process
+    _process = secrets.token_hex(6)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 def newly_watched(state: SessionState, transition: Transition) -> frozenset[str]:
