@@ -80,18 +80,27 @@ class Crashes:
                 self.strike(fault, subject)
 
     def repeat(self, send: Callable[[], object], subject: str) -> None:
-        """Send what was just sent a second time, if the plan has this pass."""
+        """Send what was just sent a second time, if the plan has this pass.
+
+        If the broker does not answer, or somebody kills this process meanwhile, the message of
+        another pass will do.
+        """
         counter = f"publish, {Kind.TWICE}"
-        fault = self._counted(counter, subject)
-        if fault is not None:
-            try:
-                send()
-            except Exception:
-                # The broker has died just now; another message will do.
-                self.ledger.give_back(f"fault {fault.number}")
-                self._planned[counter].insert(0, fault)
-                raise
-            self.ledger.write(STRUCK, fault=fault.number, pid=os.getpid(), subject=subject)
+        planned = self._planned.get(counter)
+        if not planned:
+            return
+        number = self.ledger.pass_by(f"{self.role} {counter}")
+        if self.attempts.get(subject, 0) > SPARED_AFTER:
+            return
+        while planned and planned[0].when <= number:
+            fault = planned[0]
+            with self.ledger.alone(f"fault {fault.number}"):
+                if not any(each["fault"] == fault.number for each in self.ledger.read(STRUCK)):
+                    send()
+                    pid = os.getpid()
+                    self.ledger.write(STRUCK, fault=fault.number, pid=pid, subject=subject)
+                    number = 0  # one fault is enough for one message
+            planned.pop(0)
 
     def strike(self, fault: Fault, subject: str) -> None:
         """Write down that a fault happens now, and have it happen."""

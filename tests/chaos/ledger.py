@@ -7,9 +7,11 @@ file counts its records. The page cache of the machine keeps them: processes die
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,12 @@ class Ledger:
             return False
         return True
 
-    def give_back(self, name: str) -> None:
-        """Leave what was taken to others."""
-        (self.directory / f"taken {name}").unlink()
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Be the only one, of all processes, in a block of this name; a death ends it too."""
+        with (self.directory / f"alone {name}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def read(self, kind: str, skip: int = 0) -> Iterator[dict[str, Any]]:
         """The records of a kind, in the order in which they were written.

@@ -510,7 +510,7 @@ def test_a_status_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(ValueError, match="no status 'runing'; did you mean 'running'") as caught:
         manager.update_instance_status("t_x#0", "runing")
     assert str(caught.value).endswith(", failed, replayed, skipped, abandoned.")
-    with pytest.raises(ValueError, match=r"^there is no status 7; There are: unstarted, "):
+    with pytest.raises(ValueError, match=r"^there is no status 7\. There are: unstarted, "):
         manager.storage.create_instance("t_x", status=7)  # type: ignore[arg-type]
     assert statuses(manager) == {"t_x#0": "unstarted"}
 

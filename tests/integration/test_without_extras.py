@@ -220,7 +220,7 @@ except MissingPackages as error:
 def test_what_errors_say_to_install_is_in_the_extra() -> None:
     declared = requires("triggers") or []
     extra = {each.partition(">=")[0] for each in declared if 'extra == "redis"' in each}
-    assert extra == {"redis", "python-redis-lock"}
+    assert extra == {"redis", "python-redis-lock", "packaging"}
     error = MissingPackages("redis", ["redis"])
     assert isinstance(error, SettingsError)
     assert error.packages == ("redis",)
