@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
+from triggers.clock import frozen_time
 from triggers.conditions import predicate
 from triggers.conditions.registered import _predicates
 from triggers.engine.events import Fire
 from triggers.engine.lifecycle import Claim, Finish
+from triggers.engine.recovering import Recover, Unsent
 from triggers.exceptions import PredicateFailed, UnregisteredFunction
 from triggers.manager import TriggerManager
 from triggers.storages.memory import MemoryStorageBackend
@@ -116,6 +118,9 @@ def test_what_can_wait_is_left_to_a_process_that_knows_the_predicate(
         fire_due_in(manager, later)
     with pytest.raises(UnregisteredFunction, match="judging_is_asked"):
         manager.apply(Fire(trigger="b", deferred=True))
+    for event in (Recover(), Unsent(sends={("t_x", 0): 1})):
+        with frozen_time(later), pytest.raises(UnregisteredFunction, match="judging_is_asked"):
+            manager.apply(event)
     assert [each.name for each in manager.storage] == ["t_x#0"], "nothing is lost"
     assert manager.storage["t_x#0"].status == "unstarted"
     monkeypatch.setitem(_predicates.entries, "judging_is_asked", known)
