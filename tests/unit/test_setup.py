@@ -401,6 +401,16 @@ IMPORTED = """
 """
 
 
+SQLITE: dict[str, Any] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("package", "is_warned_of"), [("", True), (IMPORTED, False)], ids=["no app", "an app"]
 )
@@ -412,8 +422,8 @@ def test_a_project_is_checked_for_a_broker_without_its_tasks_or_the_broker(
     (tmp_path / "shop" / "settings.py").write_text(
         'SECRET_KEY = "only for tests"\n'
         'INSTALLED_APPS = ["triggers"]\n'
-        'CELERY_BROKER_URL = "redis://nobody.invalid:1/0"\n'
-        'TRIGGERS = {"default": {"STORAGE": "redis", "OPTIONS": {"url": "redis://nobody.invalid"}}}\n'
+        'CELERY_BROKER_URL = "amqp://nobody.invalid//"\n'
+        f"DATABASES = {{'default': {SQLITE | {'NAME': str(tmp_path / 'db')}!r}}}\n"
     )
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "__init__.py").touch()
